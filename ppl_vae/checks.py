@@ -1,0 +1,197 @@
+"""Bad input becomes a clear error: what was expected, what came, what to do.
+
+Kinds and shapes are always checked. Values (NaN, ranges) cost a pass over the data and, on a GPU, a wait for it; they are
+checked while distributions validate their arguments, which is the default and is what ``pyro.enable_validation`` switches.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+
+def message(expected: str, came: str, remedy: str) -> str:
+    """Return the three-part text that every error of this library has."""
+    return f"expected {expected}; got {came}. {remedy}"
+
+
+def values_are_checked() -> bool:
+    """Return whether tensors' values are checked (as ``pyro.enable_validation`` was last told)."""
+    return bool(Distribution._validate_args)
+
+
+def floating(name: str, value: object) -> Tensor:
+    """Return `value`, which must be a floating-point tensor.
+
+    Raises:
+        TypeError: it is no tensor, or one of integers, booleans or complex numbers.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            message(
+                f"{name} as a torch tensor", type(value).__name__, "Pass torch.as_tensor(value)."
+            )
+        )
+    if not value.is_floating_point():
+        raise TypeError(
+            message(
+                f"{name} of a floating dtype",
+                f"dtype {value.dtype}",
+                f"Convert it: {name}.to(torch.get_default_dtype()).",
+            )
+        )
+    return value
+
+
+def floats(**values: Tensor | float) -> tuple[Tensor, ...]:
+    """Return the keyword arguments as tensors of one floating dtype and device, in their order.
+
+    Python numbers take the dtype and device of the tensors among them (or torch's default). Values are checked for NaN.
+
+    Raises:
+        TypeError: an argument is neither a number nor a floating-point tensor.
+        ValueError: a NaN, or tensors on several devices, or shapes that do not broadcast.
+    """
+    tensors = {name: floating(name, v) for name, v in values.items() if isinstance(v, Tensor)}
+    devices = {t.device for t in tensors.values()}
+    if len(devices) > 1:
+        raise ValueError(
+            message(
+                "all arguments on one device", _listed(sorted(map(str, devices))), "Move them."
+            )
+        )
+    dtype = torch.get_default_dtype()
+    if tensors:
+        dtype = next(iter(tensors.values())).dtype
+        for tensor in tensors.values():
+            dtype = torch.promote_types(dtype, tensor.dtype)
+    device = next(iter(devices), None)
+    result = []
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(
+                    message(
+                        f"{name} as a number or a floating-point tensor",
+                        type(value).__name__,
+                        "Pass a float or a torch tensor.",
+                    )
+                )
+            value = torch.tensor(float(value), dtype=dtype, device=device)
+        result.append(value.to(dtype))
+        _require(name, value, lambda v: ~v.isnan(), "no NaN", "Look for where it arose.")
+    return tuple(result)
+
+
+def broadcastable(**tensors: Tensor) -> torch.Size:
+    """Return the common shape of the keyword arguments.
+
+    Raises:
+        ValueError: they do not broadcast; the message lists every shape.
+    """
+    try:
+        return torch.broadcast_shapes(*(t.shape for t in tensors.values()))
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
+        raise ValueError(
+            message("shapes that broadcast", shapes, "Make each size equal, or 1.")
+        ) from None
+
+
+def finite(name: str, value: Tensor) -> Tensor:
+    """Return `value`; raise ValueError if it holds a NaN or an infinity."""
+    return _require(
+        name, value, torch.isfinite, "finite numbers only", "Remove or replace those entries."
+    )
+
+
+def positive(name: str, value: Tensor) -> Tensor:
+    """Return `value`; raise ValueError unless every entry is finite and above zero."""
+    return _require(
+        name,
+        value,
+        lambda v: (v > 0) & v.isfinite(),
+        "finite numbers above 0 only",
+        "Pass the quantity itself, not its logarithm.",
+    )
+
+
+def binary(name: str, value: Tensor) -> Tensor:
+    """Return `value`; raise ValueError unless every entry is 0 or 1."""
+    return _require(
+        name,
+        value,
+        lambda v: (v == 0) | (v == 1),
+        "pixels that are 0 or 1 only (a Bernoulli's support)",
+        "Scale pixels to [0, 1] and binarise them, for instance with ppl_vae.data.binarize.",
+    )
+
+
+def nonempty(name: str, value: Tensor) -> Tensor:
+    """Return `value`; raise ValueError if it has no entries."""
+    if value.numel() == 0:
+        raise ValueError(
+            message(f"{name} with at least one entry", f"shape {tuple(value.shape)}", "Pass data.")
+        )
+    return value
+
+
+def positive_number(name: str, value: object) -> float:
+    """Return `value` as a float; raise TypeError for no number, ValueError unless finite and above zero."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            message(f"{name} as a number", type(value).__name__, "Pass a Python float.")
+        )
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(
+            message(f"{name} finite and above 0", repr(value), "Choose a positive number.")
+        )
+    return float(value)
+
+
+def count(name: str, value: object, *, minimum: int = 1) -> int:
+    """Return `value`; raise TypeError for no int, ValueError below `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(message(f"{name} as an int", type(value).__name__, "Pass a whole number."))
+    if value < minimum:
+        raise ValueError(
+            message(f"{name} of at least {minimum}", repr(value), "Choose a larger one.")
+        )
+    return value
+
+
+def name(kind: str, value: object, known: Iterable[str]) -> str:
+    """Return `value`; raise ValueError unless it is one of `known`, suggesting the nearest."""
+    options = list(known)
+    if isinstance(value, str) and value in options:
+        return value
+    close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
+    remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of them."
+    raise ValueError(message(f"{kind} as one of {_listed(options)}", repr(value), remedy))
+
+
+def _require(
+    name: str, value: Tensor, holds: Callable[[Tensor], Tensor], expected: str, remedy: str
+) -> Tensor:
+    if not values_are_checked():
+        return value
+    good = holds(value.detach())
+    if not bool(good.all()):
+        bad = value.detach()[~good]
+        came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {_first(bad)}"
+        raise ValueError(message(f"{name}: {expected}", came, remedy))
+    return value
+
+
+def _first(values: Tensor) -> Any:
+    return values.flatten()[0].item()
+
+
+def _listed(options: list[str]) -> str:
+    return ", ".join(options)
