@@ -1,0 +1,86 @@
+"""Variational autoencoders in Pyro, with estimators that are measured and answers that are exact.
+
+The public names are loaded when they are first used, so that importing the package, or asking the
+command line for help, does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ppl_vae import closed_forms, data, diagnostics, elbos, inference, models, plots
+    from ppl_vae.data import ImageData, load
+    from ppl_vae.diagnostics import Estimate, compare_elbos
+    from ppl_vae.elbos import ESTIMATORS, Exact_ELBO
+    from ppl_vae.inference import fit, load_pair, save_pair
+    from ppl_vae.models import (
+        MODELS,
+        AmortizedExponentialNormal,
+        BernoulliVAE,
+        ExponentialNormal,
+    )
+    from ppl_vae.pair import Pair
+    from ppl_vae.seeding import seeded
+    from ppl_vae.vae import VAE
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ESTIMATORS": "elbos",
+    "MODELS": "models",
+    "VAE": "vae",
+    "AmortizedExponentialNormal": "models",
+    "BernoulliVAE": "models",
+    "Estimate": "diagnostics",
+    "Exact_ELBO": "elbos",
+    "ExponentialNormal": "models",
+    "ImageData": "data",
+    "Pair": "pair",
+    "compare_elbos": "diagnostics",
+    "fit": "inference",
+    "load": "data",
+    "load_pair": "inference",
+    "save_pair": "inference",
+    "seeded": "seeding",
+}
+_MODULES = ("closed_forms", "data", "diagnostics", "elbos", "inference", "models", "plots")
+
+__all__ = [
+    "ESTIMATORS",
+    "MODELS",
+    "VAE",
+    "AmortizedExponentialNormal",
+    "BernoulliVAE",
+    "Estimate",
+    "Exact_ELBO",
+    "ExponentialNormal",
+    "ImageData",
+    "Pair",
+    "closed_forms",
+    "compare_elbos",
+    "data",
+    "diagnostics",
+    "elbos",
+    "fit",
+    "inference",
+    "load",
+    "load_pair",
+    "models",
+    "plots",
+    "save_pair",
+    "seeded",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

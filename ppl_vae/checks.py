@@ -1,7 +1,8 @@
 """Bad input becomes a clear error: what was expected, what came, what to do.
 
-Kinds and shapes are always checked. Values (NaN, ranges) cost a pass over the data and, on a GPU, a wait for it; they are
-checked while distributions validate their arguments, which is the default and is what ``pyro.enable_validation`` switches.
+Kinds and shapes are always checked. Values (NaN, ranges) cost a pass over the data and, on a GPU,
+a wait for it; they are checked while distributions validate their arguments, which is the default
+and is what ``pyro.enable_validation`` switches.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +52,8 @@ def floating(name: str, value: object) -> Tensor:
 def floats(**values: Tensor | float) -> tuple[Tensor, ...]:
     """Return the keyword arguments as tensors of one floating dtype and device, in their order.
 
-    Python numbers take the dtype and device of the tensors among them (or torch's default). Values are checked for NaN.
+    Python numbers take the dtype and device of the tensors among them (or torch's default).
+    Values are checked for NaN.
 
     Raises:
         TypeError: an argument is neither a number nor a floating-point tensor.
@@ -143,7 +144,7 @@ def nonempty(name: str, value: Tensor) -> Tensor:
 
 
 def positive_number(name: str, value: object) -> float:
-    """Return `value` as a float; raise TypeError for no number, ValueError unless finite and above zero."""
+    """Return `value` as a float; raise unless it is a number, finite and above zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(
             message(f"{name} as a number", type(value).__name__, "Pass a Python float.")
@@ -184,13 +185,9 @@ def _require(
     good = holds(value.detach())
     if not bool(good.all()):
         bad = value.detach()[~good]
-        came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {_first(bad)}"
+        came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {bad.flatten()[0].item()}"
         raise ValueError(message(f"{name}: {expected}", came, remedy))
     return value
-
-
-def _first(values: Tensor) -> Any:
-    return values.flatten()[0].item()
 
 
 def _listed(options: list[str]) -> str:

@@ -1,0 +1,181 @@
+"""What every model/guide pair offers, and how to write one."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ppl_vae import checks
+from ppl_vae.seeding import Seed, seeded
+
+_serial = itertools.count(1)
+
+
+class Pair(nn.Module):
+    """A Pyro model and its guide, with the networks of both, in one module.
+
+    **How to write one.** Subclass, and
+
+    1. in ``__init__`` call ``super().__init__(**config)`` with the arguments that rebuild this
+       instance (JSON's types only; saving relies on it), then make parameters and networks as in
+       any ``nn.Module``. Constants that the model needs are buffers, so that they move with it.
+    2. write ``model(x)`` and ``guide(x)``: ordinary Pyro functions with the same latent sites,
+       ``z`` (or ``z1`` at the bottom, ``z2`` above), the observed site ``x``, and the plate
+       ``data`` over the first dimension of ``x``. The first line of both is ``self.begin(x)``.
+       Keep batch dimensions to the left free (write ``z.unsqueeze(-1)``, not ``z[:, None]``), so
+       that estimators can draw several particles at once.
+    3. override ``check(x)`` with what the data must satisfy, and ``blank(n)`` with data of the
+       right shape whose values do not matter; ``sample`` needs it.
+    4. set ``exact`` to an object with those closed forms that hold: ``log_evidence(x)``,
+       ``elbo(x)``, ``posterior(x)``, ... ; leave it None where there is none.
+    5. add one line to ``ppl_vae.models.MODELS``, if it is to have a name, and one tiny instance
+       to ``tests/cases.py``; the contract tests then run by themselves.
+
+    A subclass whose latent code is a vector and whose data are images starts from
+    `ppl_vae.VAE` instead.
+
+    **Parameters** are the module's own, always. Pyro's param store is global, and an entry there
+    silently wins over a module that registers the same name; here every instance (also a copy, or
+    one that was loaded) registers under a name of its own, and an entry that is not this
+    instance's parameter is replaced.
+
+    Args:
+        **config: the keyword arguments with which the subclass can be built again.
+
+    Attributes:
+        config: those arguments.
+        exact: the closed forms that hold for this pair, or None.
+
+    Example:
+        >>> from ppl_vae.models import ExponentialNormal
+        >>> from pyro.infer import SVI, Trace_ELBO
+        >>> from pyro.optim import Adam
+        >>> pair = ExponentialNormal(prior_rate=1.0, noise_scale=1.0)
+        >>> svi = SVI(pair.model, pair.guide, Adam({"lr": 1e-2}), loss=Trace_ELBO())
+        >>> loss = svi.step(pair.sample(5, seed=0))
+    """
+
+    def __init__(self, **config: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.config = config
+        self._serial = next(_serial)
+
+    def model(self, x: Tensor) -> object:
+        """Draw the latents from the prior and score the data: p(x, z)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define model(x)")
+
+    def guide(self, x: Tensor) -> object:
+        """Draw the latents given the data: q(z | x)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define guide(x)")
+
+    @property
+    def exact(self) -> Any:  # noqa: ANN401
+        """The closed forms that hold for this pair, or None."""
+        return None
+
+    def check(self, x: Tensor) -> None:
+        """Raise unless the pair can score `x`.
+
+        Args:
+            x: the data, a floating-point tensor with at least one entry.
+
+        Raises:
+            TypeError: not a tensor, or not of a floating dtype.
+            ValueError: no entries, NaN, an infinity, or on another device than the pair.
+        """
+        checks.nonempty("x", checks.floating("x", x))
+        if x.device != self.device:
+            raise ValueError(
+                checks.message(
+                    f"x on the pair's device {self.device}",
+                    f"{x.device}",
+                    "Move one of them: x.to(pair.device).",
+                )
+            )
+        checks.finite("x", x)
+
+    def check_dtype(self, x: Tensor) -> None:
+        """Raise TypeError unless `x` has the parameters' dtype, as networks need."""
+        if x.dtype != self.dtype:
+            raise TypeError(
+                checks.message(
+                    f"x of the pair's dtype {self.dtype}",
+                    f"{x.dtype}",
+                    "Convert one of them: x.to(pair.dtype).",
+                )
+            )
+
+    def blank(self, n: int) -> Tensor:
+        """Return data for `n` draws whose values do not matter."""
+        raise NotImplementedError(f"{type(self).__name__} does not define blank(n)")
+
+    def num_examples(self, x: Tensor) -> int:
+        """Return how many examples, each with latents of its own, `x` holds."""
+        return len(x)
+
+    def begin(self, x: Tensor) -> None:
+        """Check `x` and register the parameters with Pyro: the first line of model and guide."""
+        self.check(x)
+        store = pyro.get_param_store()
+        for name, parameter in self.named_parameters():
+            full_name = f"{self.param_prefix}$$${name}"
+            if full_name in store and store[full_name] is not parameter:
+                del store[full_name]
+        pyro.module(self.param_prefix, self)
+
+    @property
+    def param_prefix(self) -> str:
+        """What precedes ``$$$`` in this instance's names in Pyro's param store."""
+        return f"{type(self).__name__}-{self._serial}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' floating dtype."""
+        return next(self.parameters()).dtype
+
+    def parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Return the parameters by their outermost name: ``encoder``, ``decoder``, ..."""
+        groups: dict[str, dict[str, nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(name.partition(".")[0], {})[name] = parameter
+        return groups
+
+    @torch.no_grad()
+    def sample(self, n: int, *, seed: Seed = None) -> Tensor:
+        """Draw `n` examples from the model.
+
+        Args:
+            n: how many, at least 1.
+            seed: an int, a ``torch.Generator``, or None for a fresh stream. The global random
+                state and Pyro's param store stay as they are.
+
+        Returns:
+            The data, first dimension `n`, on the pair's device and of its dtype.
+        """
+        return self._sample_like(self.blank(checks.count("n", n)), seed)
+
+    def _sample_like(self, blank: Tensor, seed: Seed) -> Tensor:
+        with pyro.get_param_store().scope(), poutine.block(), seeded(seed, self.device):
+            trace = poutine.trace(poutine.uncondition(self.model)).get_trace(blank)
+        return trace.nodes["x"]["value"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Pyro leaves a weak reference on every parameter that it has seen; none can be pickled.
+        for parameter in self.parameters():
+            vars(parameter).pop("unconstrained", None)
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._serial = next(_serial)

@@ -1,0 +1,110 @@
+"""What every pair with one Gaussian code per image has in common."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from ppl_vae import checks
+from ppl_vae.pair import Pair
+
+
+class VAE(Pair):
+    """A pair with one Gaussian code per image: p(z) p(x | z) against q(z | x).
+
+        z_i ~ Normal(0, I)    x_i | z_i ~ likelihood(z_i)    q(z_i | x_i) = Normal(encode(x_i))
+
+    A subclass makes its networks and writes ``encode``, ``decode`` and ``likelihood``; model,
+    guide, samples, reconstructions and the checks of shape and dtype are here.
+
+    Args:
+        image_shape: (channels, height, width); data are (batch, *image_shape), or flat
+            (batch, pixels).
+        latent_dim: length of the code, at least 1.
+        **config: the subclass's further arguments.
+
+    Raises:
+        TypeError: `latent_dim`, or an entry of `image_shape`, is no int.
+        ValueError: one of them is below 1, or `image_shape` is not three numbers.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        latent_dim: int,
+        **config: Any,  # noqa: ANN401
+    ) -> None:
+        image_shape = tuple(image_shape)
+        if len(image_shape) != 3:
+            raise ValueError(
+                checks.message(
+                    "image_shape as (channels, height, width)",
+                    f"{image_shape}",
+                    "A grey 28 x 28 image has the shape (1, 28, 28).",
+                )
+            )
+        for size in image_shape:
+            checks.count("every entry of image_shape", size)
+        checks.count("latent_dim", latent_dim)
+        super().__init__(image_shape=list(image_shape), latent_dim=latent_dim, **config)
+        self.image_shape = image_shape
+        self.latent_dim = latent_dim
+        self.num_pixels = math.prod(image_shape)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loc and scale of q(z | x), each (*batch, latent_dim), from (*batch, pixels)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define encode(x)")
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the likelihood's parameters, (*batch, *image_shape), from codes."""
+        raise NotImplementedError(f"{type(self).__name__} does not define decode(z)")
+
+    def likelihood(self, z: Tensor) -> dist.TorchDistribution:
+        """Return p(x | z): batch shape (*batch), event shape `image_shape`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define likelihood(z)")
+
+    def model(self, x: Tensor) -> Tensor:
+        """Draw codes from the prior and score the images: p(x, z)."""
+        self.begin(x)
+        with pyro.plate("data", len(x), dim=-1):
+            prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
+            z = pyro.sample("z", prior.to_event(1))
+            images = x.reshape(-1, *self.image_shape)
+            return pyro.sample("x", self.likelihood(z), obs=images)
+
+    def guide(self, x: Tensor) -> Tensor:
+        """Draw codes given the images: q(z | x)."""
+        self.begin(x)
+        with pyro.plate("data", len(x), dim=-1):
+            loc, scale = self.encode(x)
+            return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean of p(x | z) at the guide's mean of z, (batch, *image_shape)."""
+        self.check(x)
+        return self.likelihood(self.encode(x)[0]).mean
+
+    def check(self, x: Tensor) -> None:
+        """Raise unless `x` holds images of this pair's size and dtype."""
+        super().check(x)
+        pixels = self.num_pixels
+        if x.dim() < 2 or math.prod(x.shape[1:]) != pixels:
+            raise ValueError(
+                checks.message(
+                    f"x of shape (batch, {', '.join(map(str, self.image_shape))}) "
+                    f"or (batch, {pixels})",
+                    f"shape {tuple(x.shape)}",
+                    "Resize the images, or build the pair with their image_shape.",
+                )
+            )
+        self.check_dtype(x)
+
+    def blank(self, n: int) -> Tensor:
+        """Return `n` images of zeros."""
+        return torch.zeros(n, *self.image_shape, dtype=self.dtype, device=self.device)
