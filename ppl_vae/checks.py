@@ -185,7 +185,8 @@ def _require(
     good = holds(value.detach())
     if not bool(good.all()):
         bad = value.detach()[~good]
-        came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {bad.flatten()[0].item()}"
+        first = bad.flatten()[0].item()
+        came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {first}"
         raise ValueError(message(f"{name}: {expected}", came, remedy))
     return value
 

@@ -44,6 +44,19 @@ def seeded(seed: Seed, device: torch.device | str = "cpu") -> Iterator[None]:
         yield
 
 
+def streams(device: torch.device) -> list[torch.Tensor]:
+    """Return the state of torch's generators of the CPU and of `device`, for `set_streams`."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def set_streams(states: list[torch.Tensor], device: torch.device) -> None:
+    """Put torch's generators back to what `streams` returned."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
 def as_int(seed: Seed) -> int:
     """Return the int that `seed` stands for: itself, a generator's next draw, or a fresh one.
 

@@ -1,0 +1,37 @@
+"""Where the work is done."""
+
+from __future__ import annotations
+
+import torch
+
+from ppl_vae import checks
+
+
+def resolve(device: str | torch.device) -> torch.device:
+    """Return the device that is meant: ``auto`` is the GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: torch does not know the device, or it is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError):
+        raise ValueError(
+            checks.message(
+                "device as 'auto', 'cpu' or a GPU that is there, such as 'cuda'",
+                repr(str(device)),
+                "Choose 'auto' to take the GPU where there is one.",
+            )
+        ) from None
+    if found.type == "cuda" and found.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return found
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until `device` has done what it was given, so that a clock may be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

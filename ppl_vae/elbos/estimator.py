@@ -1,0 +1,44 @@
+"""An ELBO estimator with its claims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyro.infer import ELBO
+
+from ppl_vae import checks
+
+CLAIMS = ("unbiased", "biased", "exact")
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A ``pyro.infer.ELBO`` class and what it is said to do, as data.
+
+    Attributes:
+        cls: the class; it takes ``num_particles``.
+        bound: what it estimates, ``elbo`` for the evidence lower bound.
+        value: ``unbiased``, ``biased`` or ``exact`` (unbiased and without noise).
+        gradient: the same of its gradient.
+        condition: what the two claims hang on; empty where they hold for every pair it serves.
+        needs: what it asks of model and guide.
+        cost: of one gradient, in words.
+        source: where it comes from.
+    """
+
+    cls: type[ELBO]
+    bound: str
+    value: str
+    gradient: str
+    condition: str = ""
+    needs: tuple[str, ...] = ()
+    cost: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        checks.name("claim on the value", self.value, CLAIMS)
+        checks.name("claim on the gradient", self.gradient, CLAIMS)
+
+    def make(self, *, num_particles: int = 1) -> ELBO:
+        """Return the estimator that averages `num_particles` particles, at least 1."""
+        return self.cls(num_particles=checks.count("num_particles", num_particles))

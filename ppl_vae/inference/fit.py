@@ -1,0 +1,175 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from pathlib import Path
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from ppl_vae import checks, devices, elbos
+from ppl_vae.inference.batches import Batches, as_batches, in_order, shuffled
+from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
+from ppl_vae.inference.history import History
+from ppl_vae.inference.optimizers import OptimizerLike, Updater
+from ppl_vae.inference.pictures import draw_run
+from ppl_vae.inference.progress import reporter
+from ppl_vae.inference.run_folder import RunFolder
+from ppl_vae.inference.step import Step
+from ppl_vae.pair import Pair
+from ppl_vae.seeding import derive, seeded, set_streams, streams
+
+EVALUATION_BATCH_SIZE = 1000
+
+
+def fit(
+    pair: Pair,
+    data: Batches | Tensor,
+    *,
+    elbo: str | ELBO = "trace-mean-field",
+    optimizer: OptimizerLike = None,
+    num_epochs: int = 10,
+    batch_size: int = 128,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    validation: Batches | Tensor | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a pair by stochastic variational inference.
+
+    Loss and gradient are per example, so a learning rate means the same at every batch size. The
+    data stay on the device; on a GPU nothing waits for it within an epoch. The same seed gives
+    the same run, and a resumed run the same as one that was never stopped.
+
+    Args:
+        pair: what is trained, in place; it is moved to `device`.
+        data: an `ImageData`, a tensor of examples, or anything with a length and ``batch(index)``.
+        elbo: an estimator's name (see `ppl_vae.elbos.ESTIMATORS`) or a ``pyro.infer.ELBO``.
+        optimizer: a torch or Pyro optimiser, or a function of the parameters that makes one, such
+            as ``functools.partial(torch.optim.SGD, lr=5e-3)``; None is Adam at 1e-3.
+        num_epochs: passes over the data, at least 1.
+        batch_size: examples a step; the last batch of an epoch may be smaller.
+        device: ``auto`` is the GPU where there is one.
+        seed: of the order of the data, of their binarisation and of the draws.
+        run_dir: folder for config.json, metrics.csv, the pair (see `load_pair`), a checkpoint
+            after every epoch, and pictures.
+        resume: go on with the run in `run_dir`, up to `num_epochs` in all.
+        overwrite: replace the run in `run_dir`.
+        validation: data on which the ELBO is estimated after every epoch.
+        progress: show a bar on a terminal, a line an epoch elsewhere.
+
+    Returns:
+        The ELBO per example, one number an epoch.
+
+    Raises:
+        TypeError: data, estimator or optimiser of a wrong kind.
+        ValueError: data that the pair cannot score, an unknown name, a count below 1.
+        FileExistsError: `run_dir` holds a run already.
+        PermissionError: `run_dir` cannot be written.
+        NonFiniteLossError: the loss became NaN or infinite; it names the step and the site, and
+            what was saved stays.
+
+    Example:
+        >>> from ppl_vae import ExponentialNormal
+        >>> pair = ExponentialNormal()
+        >>> x = torch.tensor([1.2, 0.7, 1.1])
+        >>> history = fit(pair, x, elbo="exact", num_epochs=2, progress=False, device="cpu")
+        >>> history.train_elbo[1] > history.train_elbo[0]
+        True
+    """
+    checks.count("num_epochs", num_epochs)
+    checks.count("batch_size", batch_size)
+    estimator = elbos.make(elbo)
+    pair.to(devices.resolve(device))
+    with seeded(derive(seed, "look"), pair.device):
+        train = as_batches(data, pair)
+        test = None if validation is None else as_batches(validation, pair)
+    updater = Updater(optimizer, pair)
+    settings = {
+        "elbo": elbo if isinstance(elbo, str) else type(elbo).__name__,
+        "num_particles": estimator.num_particles,
+        "optimizer": updater.describe(),
+        "num_epochs": num_epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "data": repr(data) if not isinstance(data, Tensor) else f"tensor {tuple(data.shape)}",
+    }
+    folder = None
+    history = History()
+    if run_dir is not None:
+        folder = RunFolder(run_dir, settings, pair, resume=resume, overwrite=overwrite)
+        if resume:
+            history = folder.restore(pair, updater)
+    step = Step(pair, estimator, updater)
+    with reporter(num_epochs, show=progress) as report:
+        for epoch in range(len(history) + 1, num_epochs + 1):
+            began = time.perf_counter()
+            with seeded(derive(seed, "epoch", epoch), pair.device):
+                history.train_elbo.append(_train_epoch(step, train, batch_size, epoch))
+            history.seconds.append(time.perf_counter() - began)
+            updater.end_epoch()
+            if test is not None:
+                with seeded(derive(seed, "test", epoch), pair.device):
+                    history.test_elbo.append(evaluate_elbo(step.elbo, pair, test))
+            if folder is not None:
+                folder.save(pair, updater, history)
+            report(epoch, history)
+    if folder is not None:
+        with seeded(derive(seed, "pictures"), pair.device):
+            draw_run(folder.path, pair, test if test is not None else train, history)
+    return history
+
+
+@torch.no_grad()
+def evaluate_elbo(elbo: ELBO, pair: Pair, data: Batches) -> float:
+    """Return the estimate of the ELBO per example over all of `data`, in nats."""
+    total = 0.0
+    with pyro.validation_enabled(False):  # noqa: FBT003
+        for x in in_order(data, EVALUATION_BATCH_SIZE, pair):
+            total -= float(elbo.loss(pair.model, pair.guide, x))
+    return total / len(data)
+
+
+def _train_epoch(step: Step, data: Batches, batch_size: int, epoch: int) -> float:
+    """Return the mean ELBO per example of one epoch.
+
+    On a GPU the losses are read once, at the end. If one of them is not finite the epoch is run
+    again from where it began, with a look at every loss, to find the first one and its site. On a
+    CPU a look costs nothing.
+    """
+    pair = step.pair
+    if pair.device.type == "cpu":
+        return _pass(step, data, batch_size, epoch, look=True)
+    parameters = copy.deepcopy(pair.state_dict())
+    optimizer = copy.deepcopy(step.update.state())
+    states = streams(pair.device)
+    mean = _pass(step, data, batch_size, epoch, look=False)
+    if math.isfinite(mean):
+        return mean
+    pair.load_state_dict(parameters)
+    step.update.restore(optimizer)
+    set_streams(states, pair.device)
+    return _pass(step, data, batch_size, epoch, look=True)
+
+
+def _pass(step: Step, data: Batches, batch_size: int, epoch: int, *, look: bool) -> float:
+    total = torch.zeros((), dtype=torch.float64, device=step.pair.device)
+    with pyro.validation_enabled(False):  # noqa: FBT003
+        for number, x in enumerate(shuffled(data, batch_size, step.pair), start=1):
+            states = streams(step.pair.device) if look else []
+            loss = step.gradient(x)
+            if look and not bool(loss.isfinite()):
+                set_streams(states, step.pair.device)
+                site, why = first_bad_site(step.pair, x)
+                raise NonFiniteLossError(float(loss), epoch=epoch, step=number, site=site, why=why)
+            step.apply()
+            total += loss * step.pair.num_examples(x)
+    return -float(total) / len(data)

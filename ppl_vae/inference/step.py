@@ -1,0 +1,46 @@
+"""One step of stochastic variational inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from ppl_vae.inference.deferred import deferred
+from ppl_vae.pair import Pair
+
+
+class Step:
+    """Loss and gradient per example, then the optimiser's update.
+
+    The gradient is divided by the number of examples, so a learning rate means the same at every
+    batch size. Nothing waits for the device.
+
+    Args:
+        pair: what is trained.
+        elbo: the estimator.
+        update: takes the parameters that have a gradient and changes them.
+    """
+
+    def __init__(self, pair: Pair, elbo: ELBO, update: Callable[[list[Tensor]], None]) -> None:
+        self.pair = pair
+        self.update = update
+        self.elbo = deferred(elbo)
+        self._parameters = [p for p in pair.parameters() if p.requires_grad]
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Put the gradient at `x` into the parameters' ``grad``; return the loss per example."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        num_examples = self.pair.num_examples(x)
+        loss = self.elbo.loss_and_grads(self.pair.model, self.pair.guide, x)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if num_examples > 1:
+            torch._foreach_mul_(gradients, 1 / num_examples)
+        return torch.as_tensor(loss) / num_examples
+
+    def apply(self) -> None:
+        """Change the parameters by the gradient that is there."""
+        self.update([p for p in self._parameters if p.grad is not None])
