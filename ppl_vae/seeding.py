@@ -35,13 +35,17 @@ def seeded(seed: Seed, device: torch.device | str = "cpu") -> Iterator[None]:
     """
     device = torch.device(device)
     number = as_int(seed)
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        torch.default_generator.manual_seed(number)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(number)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        reseed(number, device)
         yield
+
+
+def reseed(number: int, device: torch.device) -> None:
+    """Start torch's generators of the CPU and of `device` from `number`, within ``seeded``."""
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)
 
 
 def streams(device: torch.device) -> list[torch.Tensor]:

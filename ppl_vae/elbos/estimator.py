@@ -39,6 +39,11 @@ class Estimator:
         checks.name("claim on the value", self.value, CLAIMS)
         checks.name("claim on the gradient", self.gradient, CLAIMS)
 
+    @property
+    def is_always_unbiased(self) -> bool:
+        """Whether value and gradient are claimed without bias for every pair that it serves."""
+        return "biased" not in (self.value, self.gradient) and not self.condition
+
     def make(self, *, num_particles: int = 1) -> ELBO:
         """Return the estimator that averages `num_particles` particles, at least 1."""
         return self.cls(num_particles=checks.count("num_particles", num_particles))

@@ -1,0 +1,236 @@
+"""The result of a comparison: rows to read, print, save and draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from rich.console import Console
+from rich.table import Table
+
+from ppl_vae import checks, plots
+from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.diagnostics.replicates import OVERALL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Z_LIMIT = 4.5
+
+
+@dataclass
+class Row:
+    """One estimator's measurements; gradients are with respect to the pair's parameters.
+
+    Attributes:
+        name: the estimator.
+        claim: what it claims of its value: unbiased, biased or exact.
+        value: the mean ELBO estimate, summed over the examples, in nats.
+        value_variance: of one estimate.
+        gradient_variance: of one gradient, summed over a group's parameters, by group.
+        signal_to_noise: length of the mean gradient over its standard deviation, by group.
+        closed_form_gradient_variance: the exact answer, by group; empty if there is none.
+        milliseconds: per gradient, the median.
+        peak_bytes: that one gradient holds at most.
+        reference: what value and gradient are compared with; empty if there is nothing.
+        bias: of the value against the reference.
+        bias_z_score: the bias in standard errors.
+        gradient_bias_z_score: of the gradient against the reference's, never negative: the z-score
+            with the p-value of Hotelling's test over one random direction per group.
+        relative_work: gradient variance times time, relative to the least above zero.
+    """
+
+    name: str
+    claim: str
+    value: Estimate[float]
+    value_variance: Estimate[float]
+    gradient_variance: dict[str, Estimate[float]]
+    signal_to_noise: dict[str, float]
+    closed_form_gradient_variance: dict[str, float]
+    milliseconds: float
+    peak_bytes: int
+    reference: str = ""
+    bias: Estimate[float] | None = None
+    bias_z_score: float | None = None
+    gradient_bias_z_score: float | None = None
+    relative_work: float = field(default=float("nan"))
+
+    @property
+    def looks_biased(self) -> bool | None:
+        """Whether value or gradient lies more than 4.5 standard errors off; None if unknown."""
+        if self.bias_z_score is None or self.gradient_bias_z_score is None:
+            return None
+        return max(abs(self.bias_z_score), self.gradient_bias_z_score) > Z_LIMIT
+
+
+@dataclass
+class ElboComparison:
+    """Estimators side by side; index it by an estimator's name.
+
+    Attributes:
+        rows: one an estimator.
+        pair: the pair's class.
+        num_examples: over which values and gradients are summed.
+        exact_value: the ELBO in closed form, or None.
+        num_replicates: that every estimator gave.
+        num_particles: that every estimate by a named estimator averages.
+        device: where it was measured.
+        dtype: of the parameters.
+    """
+
+    rows: list[Row]
+    pair: str
+    num_examples: int
+    exact_value: float | None
+    num_replicates: int
+    num_particles: int
+    device: str
+    dtype: str
+
+    def __getitem__(self, name: str) -> Row:
+        checks.name("estimator", name, [row.name for row in self.rows])
+        return next(row for row in self.rows if row.name == name)
+
+    @property
+    def title(self) -> str:
+        """What was measured, in a line."""
+        examples = "1 example" if self.num_examples == 1 else f"{self.num_examples} examples"
+        exact = "" if self.exact_value is None else f", exact ELBO {self.exact_value:.6g}"
+        return f"{self.pair}, {examples}{exact}"
+
+    @property
+    def notes(self) -> list[str]:
+        """How to read the numbers."""
+        notes = [
+            f"{self.num_replicates} gradients each, {_particles(self.num_particles)}, "
+            f"{self.dtype} on {self.device}; nats, summed over the examples; "
+            "± is one standard error.",
+            "Noise is common: replicate i of every estimator starts from the same random stream.",
+            "work = gradient variance x time, relative to the least above zero.",
+        ]
+        if self.exact_value is None:
+            notes.append(
+                "No closed form: bias is the mean difference, replicate by replicate, from the "
+                "estimators named under 'against', which are unbiased by construction."
+            )
+        return notes
+
+    def print(self, console: Console | None = None) -> None:
+        """Print the table and its notes."""
+        console = console or Console()
+        header, cells = self._cells()
+        table = Table(title=self.title, title_justify="left", title_style="bold")
+        for number, name in enumerate(header):
+            table.add_column(name, justify="left" if number == 0 else "right")
+        for line in cells:
+            table.add_row(*line)
+        console.print(table)
+        for note in self.notes:
+            console.print(f"  {note}", style="dim", highlight=False)
+
+    def to_markdown(self) -> str:
+        """Return the table and its notes as Markdown."""
+        header, cells = self._cells()
+        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *cells]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"**{self.title}**\n\n{table}\n\n" + "\n".join(f"* {n}" for n in self.notes) + "\n"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return every number, one row an estimator."""
+        import pandas as pd
+
+        return pd.DataFrame([_record(row) for row in self.rows]).set_index("estimator")
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the gradient variances by parameter group, closed forms as lines across."""
+        noisy = [row for row in self.rows if row.gradient_variance[OVERALL].mean > 0]
+        return plots.gradient_variance_bars(
+            {r.name: {g: e.mean for g, e in r.gradient_variance.items()} for r in noisy},
+            {r.name: {g: e.standard_error for g, e in r.gradient_variance.items()} for r in noisy},
+            ax,
+            exact={r.name: r.closed_form_gradient_variance for r in noisy},
+            title=self.title,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write comparison.csv, comparison.md and comparison.png into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.to_dataframe().to_csv(folder / "comparison.csv")
+        (folder / "comparison.md").write_text(self.to_markdown())
+        plots.save(self.plot(), folder / "comparison.png")
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        groups = [g for g in self.rows[0].gradient_variance if g != OVERALL]
+        groups = [OVERALL] if len(groups) == 1 else [OVERALL, *groups]
+        has_closed_form = any(row.closed_form_gradient_variance for row in self.rows)
+        has_references = len({row.reference for row in self.rows}) > 1
+        header = ["estimator", "ELBO", "bias", "z", "gradient z"]
+        header += ["against"] if has_references else []
+        for group in groups:
+            header.append("gradient variance" if group == OVERALL else f"of {group}")
+            header += ["closed form"] if has_closed_form else []
+        header += ["signal/noise", "ms", "peak memory", "work"]
+        lines = []
+        for row in self.rows:
+            line = [row.name, str(row.value), *_bias_cells(row)]
+            line += [row.reference or "-"] if has_references else []
+            for group in groups:
+                line.append(str(row.gradient_variance[group]))
+                if has_closed_form:
+                    exact = row.closed_form_gradient_variance.get(group)
+                    line.append("-" if exact is None else f"{exact:.6g}")
+            line += [
+                f"{row.signal_to_noise[OVERALL]:.3g}",
+                f"{row.milliseconds:.3g}",
+                _size(row.peak_bytes),
+                f"{row.relative_work:.2f}",
+            ]
+            lines.append(line)
+        return header, lines
+
+
+def _bias_cells(row: Row) -> list[str]:
+    if row.bias is None or row.bias_z_score is None or row.gradient_bias_z_score is None:
+        return ["-", "-", "-"]
+    return [str(row.bias), f"{row.bias_z_score:+.1f}", f"{row.gradient_bias_z_score:.1f}"]
+
+
+def _record(row: Row) -> dict[str, object]:
+    record: dict[str, object] = {
+        "estimator": row.name,
+        "claim": row.claim,
+        "value": row.value.mean,
+        "value_standard_error": row.value.standard_error,
+        "value_variance": row.value_variance.mean,
+        "reference": row.reference,
+        "bias": row.bias.mean if row.bias else None,
+        "bias_standard_error": row.bias.standard_error if row.bias else None,
+        "bias_z_score": row.bias_z_score,
+        "gradient_bias_z_score": row.gradient_bias_z_score,
+    }
+    for group, estimate in row.gradient_variance.items():
+        record[f"gradient_variance[{group}]"] = estimate.mean
+        record[f"gradient_variance_standard_error[{group}]"] = estimate.standard_error
+        exact = row.closed_form_gradient_variance.get(group)
+        record[f"closed_form_gradient_variance[{group}]"] = exact
+        record[f"signal_to_noise[{group}]"] = row.signal_to_noise[group]
+    return record | {
+        "milliseconds": row.milliseconds,
+        "peak_bytes": row.peak_bytes,
+        "relative_work": row.relative_work,
+    }
+
+
+def _particles(count: int) -> str:
+    return "1 particle" if count == 1 else f"{count} particles"
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
