@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ppl_vae.data import ImageData, load
     from ppl_vae.diagnostics import Estimate, compare_elbos
     from ppl_vae.elbos import ESTIMATORS, Exact_ELBO
-    from ppl_vae.inference import fit, load_pair, save_pair
+    from ppl_vae.inference import History, fit, load_pair, save_pair
     from ppl_vae.models import (
         MODELS,
         AmortizedExponentialNormal,
@@ -36,6 +36,7 @@ _HOME = {
     "Estimate": "diagnostics",
     "Exact_ELBO": "elbos",
     "ExponentialNormal": "models",
+    "History": "inference",
     "ImageData": "data",
     "Pair": "pair",
     "compare_elbos": "diagnostics",
@@ -56,6 +57,7 @@ __all__ = [
     "Estimate",
     "Exact_ELBO",
     "ExponentialNormal",
+    "History",
     "ImageData",
     "Pair",
     "closed_forms",

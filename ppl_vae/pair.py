@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pyro
 import torch
@@ -49,6 +49,7 @@ class Pair(nn.Module):
 
     Attributes:
         config: those arguments.
+        uses_images: whether data sets of images are what it models.
         exact: the closed forms that hold for this pair, or None.
 
     Example:
@@ -59,6 +60,8 @@ class Pair(nn.Module):
         >>> svi = SVI(pair.model, pair.guide, Adam({"lr": 1e-2}), loss=Trace_ELBO())
         >>> loss = svi.step(pair.sample(5, seed=0))
     """
+
+    uses_images: ClassVar[bool] = False
 
     def __init__(self, **config: Any) -> None:  # noqa: ANN401
         super().__init__()
@@ -77,6 +80,14 @@ class Pair(nn.Module):
     def exact(self) -> Any:  # noqa: ANN401
         """The closed forms that hold for this pair, or None."""
         return None
+
+    @classmethod
+    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+        """Return an instance with default settings, for data of `image_shape` if it uses images.
+
+        The command line makes its pairs with this; override it where a constructor needs more.
+        """
+        return cls()
 
     def check(self, x: Tensor) -> None:
         """Raise unless the pair can score `x`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
@@ -33,6 +33,8 @@ class VAE(Pair):
         ValueError: one of them is below 1, or `image_shape` is not three numbers.
     """
 
+    uses_images = True
+
     def __init__(
         self,
         image_shape: tuple[int, ...],
@@ -55,6 +57,11 @@ class VAE(Pair):
         self.image_shape = image_shape
         self.latent_dim = latent_dim
         self.num_pixels = math.prod(image_shape)
+
+    @classmethod
+    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+        """Return an instance with default settings for images of `image_shape`."""
+        return cls(image_shape=image_shape or (1, 28, 28), seed=seed)  # pyright: ignore[reportCallIssue]
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (*batch, latent_dim), from (*batch, pixels)."""

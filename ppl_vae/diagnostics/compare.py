@@ -79,10 +79,7 @@ def compare_elbos(
     x = checks.floating("x", x).to(pair.device)
     pair.check(x)
     chosen = _choose(estimators, pair, num_particles)
-    measured = {
-        name: replicate(pair, elbo, x, num_replicates=num_replicates, seed=seed)
-        for name, elbo in chosen.items()
-    }
+    measured = replicate(pair, chosen, x, num_replicates=num_replicates, seed=seed)
     exact = _exact_reference(pair, x, num_replicates, seed) if _has_elbo(pair) else None
     rows = []
     for name, found in measured.items():

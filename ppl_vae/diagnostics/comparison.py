@@ -107,8 +107,9 @@ class ElboComparison:
             f"{self.num_replicates} gradients each, {_particles(self.num_particles)}, "
             f"{self.dtype} on {self.device}; nats, summed over the examples; "
             "± is one standard error.",
+            "SNR is the length of the mean gradient over the gradient's standard deviation.",
             "Noise is common: replicate i of every estimator starts from the same random stream.",
-            "work = gradient variance x time, relative to the least above zero.",
+            "variance x time is relative to the least above zero: the work for a given precision.",
         ]
         if self.exact_value is None:
             notes.append(
@@ -118,24 +119,28 @@ class ElboComparison:
         return notes
 
     def print(self, console: Console | None = None) -> None:
-        """Print the table and its notes."""
+        """Print value, gradient and cost as three tables, and how to read them."""
         console = console or Console()
-        header, cells = self._cells()
-        table = Table(title=self.title, title_justify="left", title_style="bold")
-        for number, name in enumerate(header):
-            table.add_column(name, justify="left" if number == 0 else "right")
-        for line in cells:
-            table.add_row(*line)
-        console.print(table)
+        console.print(self.title, style="bold", highlight=False)
+        for caption, header, lines in self._tables():
+            table = Table(title=caption, title_justify="left")
+            for number, name in enumerate(header):
+                table.add_column(name, justify="right" if number else "left", no_wrap=not number)
+            for line in lines:
+                table.add_row(*line)
+            console.print(table)
         for note in self.notes:
             console.print(f"  {note}", style="dim", highlight=False)
 
     def to_markdown(self) -> str:
-        """Return the table and its notes as Markdown."""
-        header, cells = self._cells()
-        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *cells]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"**{self.title}**\n\n{table}\n\n" + "\n".join(f"* {n}" for n in self.notes) + "\n"
+        """Return the tables and their notes as Markdown."""
+        parts = [f"**{self.title}**"]
+        for caption, header, lines in self._tables():
+            ruled = [header, ["---"] + ["---:"] * (len(header) - 1), *lines]
+            parts.append(caption)
+            parts.append("\n".join(f"| {' | '.join(line)} |" for line in ruled))
+        parts.append("\n".join(f"* {note}" for note in self.notes))
+        return "\n\n".join(parts) + "\n"
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return every number, one row an estimator."""
@@ -162,40 +167,41 @@ class ElboComparison:
         (folder / "comparison.md").write_text(self.to_markdown())
         plots.save(self.plot(), folder / "comparison.png")
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
+    def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         groups = [g for g in self.rows[0].gradient_variance if g != OVERALL]
         groups = [OVERALL] if len(groups) == 1 else [OVERALL, *groups]
         has_closed_form = any(row.closed_form_gradient_variance for row in self.rows)
-        has_references = len({row.reference for row in self.rows}) > 1
-        header = ["estimator", "ELBO", "bias", "z", "gradient z"]
-        header += ["against"] if has_references else []
+        values = [[row.name, str(row.value), *_bias_cells(row)] for row in self.rows]
+        header = ["estimator", "bias z", "SNR"]
         for group in groups:
-            header.append("gradient variance" if group == OVERALL else f"of {group}")
+            header.append("variance" if group == OVERALL else group)
             header += ["closed form"] if has_closed_form else []
-        header += ["signal/noise", "ms", "peak memory", "work"]
-        lines = []
+        gradients = []
         for row in self.rows:
-            line = [row.name, str(row.value), *_bias_cells(row)]
-            line += [row.reference or "-"] if has_references else []
+            z_score = row.gradient_bias_z_score
+            line = [row.name, "-" if z_score is None else f"{z_score:.1f}"]
+            line.append(f"{row.signal_to_noise[OVERALL]:.3g}")
             for group in groups:
                 line.append(str(row.gradient_variance[group]))
                 if has_closed_form:
                     exact = row.closed_form_gradient_variance.get(group)
                     line.append("-" if exact is None else f"{exact:.6g}")
-            line += [
-                f"{row.signal_to_noise[OVERALL]:.3g}",
-                f"{row.milliseconds:.3g}",
-                _size(row.peak_bytes),
-                f"{row.relative_work:.2f}",
-            ]
-            lines.append(line)
-        return header, lines
+            gradients.append(line)
+        costs = [
+            [r.name, f"{r.milliseconds:.3g}", _size(r.peak_bytes), f"{r.relative_work:.2f}"]
+            for r in self.rows
+        ]
+        return [
+            ("value", ["estimator", "ELBO", "bias", "bias z", "against"], values),
+            ("gradient", header, gradients),
+            ("cost of a gradient", ["estimator", "ms", "peak memory", "variance x time"], costs),
+        ]
 
 
 def _bias_cells(row: Row) -> list[str]:
-    if row.bias is None or row.bias_z_score is None or row.gradient_bias_z_score is None:
+    if row.bias is None or row.bias_z_score is None:
         return ["-", "-", "-"]
-    return [str(row.bias), f"{row.bias_z_score:+.1f}", f"{row.gradient_bias_z_score:.1f}"]
+    return [str(row.bias), f"{row.bias_z_score:+.1f}", row.reference]
 
 
 def _record(row: Row) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyro
 import torch
@@ -87,88 +87,96 @@ class Replicates:
         return math.sqrt(signal / variance) if variance > 0 else math.inf
 
 
-@dataclass
-class _Accumulator:
-    """Sums over blocks of one group's gradients."""
-
-    variances: list[Tensor] = field(default_factory=list)
-    total: Tensor | float = 0.0
-    count: int = 0
-
-    def add(self, block: Tensor) -> None:
-        self.variances.append(block.var(0).sum())
-        self.total = self.total + block.sum(0, dtype=torch.float64)
-        self.count += len(block)
-
-
-def replicate(
-    pair: Pair,
-    elbo: ELBO,
-    x: Tensor,
-    *,
-    num_replicates: int,
-    seed: int,
-) -> Replicates:
-    """Estimate value and gradient of the ELBO at `x` many times.
+class Replicator:
+    """Estimates value and gradient of the ELBO at `x` again and again, block by block.
 
     Replicate i starts from the same random stream for every estimator, so that estimators which
-    draw alike see the same noise.
+    draw alike see the same noise. Several replicators run their blocks in turn, so that a machine
+    whose speed drifts slows them alike. Only sums over a block's gradients are kept.
 
     Args:
         pair: model and guide; its parameters' ``grad`` is overwritten.
         elbo: the estimator.
         x: the data.
-        num_replicates: at least 4.
         seed: of all the noise.
     """
-    estimator = deferred(elbo)
-    parameters = {g: list(named.values()) for g, named in pair.parameter_groups().items()}
-    along = directions(pair, seed)
-    numbers = torch.Generator().manual_seed(derive(seed, "replicates"))
-    seeds = torch.randint(2**62, (num_replicates,), generator=numbers).tolist()
-    sums = {group: _Accumulator() for group in parameters}
-    values, components, seconds = [], [], []
 
-    def gradient() -> Tensor:
-        for parameter in pair.parameters():
-            parameter.grad = None
-        return torch.as_tensor(estimator.loss_and_grads(pair.model, pair.guide, x))
+    def __init__(self, pair: Pair, elbo: ELBO, x: Tensor, *, seed: int) -> None:
+        self._pair, self._elbo, self._x = pair, deferred(elbo), x
+        self._groups = {g: list(named.values()) for g, named in pair.parameter_groups().items()}
+        self._directions = directions(pair, seed)
+        self._values: list[Tensor] = []
+        self._components: list[Tensor] = []
+        self._variances: dict[str, list[Tensor]] = {group: [] for group in self._groups}
+        self._totals = {
+            g: torch.zeros(d.shape, dtype=torch.float64, device=d.device)
+            for g, d in self._directions.items()
+        }
+        self._seconds: list[float] = []
+        with seeded(seed, pair.device), pyro.validation_enabled(False):  # noqa: FBT003
+            self._gradient()
+            self._peak_bytes = peak_bytes(self._gradient)
 
-    with seeded(seed, pair.device), pyro.validation_enabled(False):  # noqa: FBT003
-        gradient()
-        held = peak_bytes(gradient)
-        for block in torch.tensor(seeds).tensor_split(num_blocks(num_replicates)):
-            rows: dict[str, list[Tensor]] = {group: [] for group in parameters}
-            for number in block.tolist():
-                reseed(number, pair.device)
-                devices.synchronize(pair.device)
+    def run(self, seeds: list[int]) -> None:
+        """Add one block: a value and a gradient for each seed."""
+        device = self._pair.device
+        rows: dict[str, list[Tensor]] = {group: [] for group in self._groups}
+        with seeded(0, device), pyro.validation_enabled(False):  # noqa: FBT003
+            for number in seeds:
+                reseed(number, device)
+                devices.synchronize(device)
                 began = time.perf_counter()
-                loss = gradient()
-                devices.synchronize(pair.device)
-                seconds.append(time.perf_counter() - began)
-                values.append(-loss.detach().double())
-                for group, members in parameters.items():
+                loss = self._gradient()
+                devices.synchronize(device)
+                self._seconds.append(time.perf_counter() - began)
+                self._values.append(-loss.detach().double())
+                for group, members in self._groups.items():
                     rows[group].append(-_flat_gradient(members))
-            stacked = {group: torch.stack(each) for group, each in rows.items()}
-            components.append(torch.stack([stacked[g] @ along[g] for g in parameters], dim=-1))
-            for group, gradients in stacked.items():
-                sums[group].add(gradients)
-    block_variances = {g: torch.stack(a.variances).double().cpu() for g, a in sums.items()}
-    squared = {
-        g: float(torch.as_tensor(a.total / a.count).square().sum())
-        - float(block_variances[g].mean()) / a.count
-        for g, a in sums.items()
-    }
-    block_variances[OVERALL] = torch.stack(list(block_variances.values())).sum(0)
-    squared[OVERALL] = sum(squared.values())
-    return Replicates(
-        values=torch.stack(values).cpu(),
-        components=torch.cat(components).double().cpu(),
-        block_variances=block_variances,
-        squared_means=squared,
-        milliseconds=1e3 * float(torch.tensor(seconds).median()),
-        peak_bytes=held,
-    )
+        block = {group: torch.stack(each) for group, each in rows.items()}
+        along = [block[g] @ self._directions[g] for g in block]
+        self._components.append(torch.stack(along, dim=-1))
+        for group, gradients in block.items():
+            # From the first row, so that equal rows have a variance of exactly 0.
+            self._variances[group].append((gradients - gradients[0]).var(0).sum())
+            self._totals[group] += gradients.sum(0)
+
+    def result(self) -> Replicates:
+        """Return what the blocks so far add up to."""
+        count = len(self._values)
+        variances = {g: torch.stack(v).double().cpu() for g, v in self._variances.items()}
+        squares = {
+            g: float((total / count).square().sum()) - float(variances[g].mean()) / count
+            for g, total in self._totals.items()
+        }
+        variances[OVERALL] = torch.stack(list(variances.values())).sum(0)
+        squares[OVERALL] = sum(squares.values())
+        return Replicates(
+            values=torch.stack(self._values).cpu(),
+            components=torch.cat(self._components).double().cpu(),
+            block_variances=variances,
+            squared_means=squares,
+            milliseconds=1e3 * float(torch.tensor(self._seconds).median()),
+            peak_bytes=self._peak_bytes,
+        )
+
+    def _gradient(self) -> Tensor:
+        for parameter in self._pair.parameters():
+            parameter.grad = None
+        pair = self._pair
+        return torch.as_tensor(self._elbo.loss_and_grads(pair.model, pair.guide, self._x))
+
+
+def replicate(
+    pair: Pair, estimators: dict[str, ELBO], x: Tensor, *, num_replicates: int, seed: int
+) -> dict[str, Replicates]:
+    """Return `num_replicates` values and gradients of every estimator, their blocks in turn."""
+    running = {name: Replicator(pair, elbo, x, seed=seed) for name, elbo in estimators.items()}
+    numbers = torch.Generator().manual_seed(derive(seed, "replicates"))
+    seeds = torch.randint(2**62, (num_replicates,), generator=numbers)
+    for block in seeds.tensor_split(num_blocks(num_replicates)):
+        for replicator in running.values():
+            replicator.run(block.tolist())
+    return {name: replicator.result() for name, replicator in running.items()}
 
 
 def exact_components(pair: Pair, x: Tensor, seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Self
 
 from torch import Tensor
 
@@ -50,6 +51,11 @@ class AmortizedExponentialNormal(ExponentialNormalModel):
         super().__init__(prior_rate, noise_scale, hidden=hidden)
         with nullcontext() if seed is None else seeded(seed):
             self.net = DeepSet(hidden)
+
+    @classmethod
+    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+        """Return an instance with default settings and the weights of `seed`."""
+        return cls(seed=seed)
 
     def guide_rate(self, x: Tensor) -> Tensor:
         """Return the guide's rate for each data set of `x`, shape (*batch)."""

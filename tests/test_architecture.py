@@ -1,0 +1,104 @@
+"""Who may import whom: data goes one way, and the referee knows nothing of what it judges."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ppl_vae
+
+ROOT = Path(ppl_vae.__file__).parent
+LEAVES = {"checks", "seeding", "devices", "pair", "vae", "plots"}
+MAY_IMPORT = {
+    "__init__": set(),
+    "checks": set(),
+    "seeding": set(),
+    "plots": set(),
+    "devices": {"checks"},
+    "pair": {"checks", "seeding"},
+    "vae": {"checks", "pair"},
+    "nets": set(),
+    "closed_forms": {"checks"},
+    "data": {"checks", "seeding"},
+    "elbos": {"checks", "seeding", "devices", "pair", "vae"},
+    "models": {"checks", "seeding", "pair", "vae", "nets", "closed_forms"},
+    "inference": LEAVES | {"elbos"},
+    "diagnostics": LEAVES | {"elbos", "inference", "closed_forms"},
+    "report": {"checks", "plots"},
+    "jobs": LEAVES | {"data", "inference", "models"},
+    "cli": LEAVES | {"data", "models", "elbos", "inference", "diagnostics", "report", "jobs"},
+}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module named in an import statement, but for those that only a type checker sees."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    here = part(path)
+    for name in imports(path):
+        if not name.startswith("ppl_vae."):
+            continue
+        there = name.split(".")[1]
+        if there not in MAY_IMPORT:  # a name that the package itself loads lazily
+            there = ppl_vae._HOME[there]
+        assert there == here or there in MAY_IMPORT[here], f"{here} imports {there}"
+
+
+@pytest.mark.parametrize("here", ["closed_forms", "nets", "data"])
+def test_pyro_free_parts_do_not_import_pyro(here):
+    for path in FILES:
+        if part(path) == here:
+            assert not {n for n in imports(path) if n.split(".")[0] == "pyro"}, path
+
+
+def test_plots_do_not_import_torch():
+    assert not {n for n in imports(ROOT / "plots.py") if n.split(".")[0] == "torch"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_under_250_lines(path):
+    assert len(path.read_text().splitlines()) <= 250
+
+
+def test_the_package_and_its_help_do_not_import_torch():
+    code = "import sys, ppl_vae, ppl_vae.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_can_be_imported():
+    for name in ppl_vae.__all__:
+        assert getattr(ppl_vae, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = ppl_vae.nothing
+
+
+def test_importing_changes_no_global_setting():
+    code = (
+        "import torch, pyro; from pyro import settings\n"
+        "before = torch.get_default_dtype(), torch.get_rng_state().sum(), settings.get()\n"
+        "import ppl_vae; [getattr(ppl_vae, n) for n in ppl_vae.__all__]\n"
+        "after = torch.get_default_dtype(), torch.get_rng_state().sum(), settings.get()\n"
+        "assert before == after and len(pyro.get_param_store()) == 0"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
