@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import pyro
@@ -14,6 +16,18 @@ from ppl_vae import checks
 from ppl_vae.seeding import Seed, seeded
 
 _serial = itertools.count(1)
+
+
+@contextmanager
+def leaving_no_params() -> Iterator[None]:
+    """Take out of Pyro's param store what a block has put in."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    finally:
+        for name in set(store.keys()) - before:
+            del store[name]
 
 
 class Pair(nn.Module):
@@ -177,7 +191,7 @@ class Pair(nn.Module):
         return self._sample_like(self.blank(checks.count("n", n)), seed)
 
     def _sample_like(self, blank: Tensor, seed: Seed) -> Tensor:
-        with pyro.get_param_store().scope(), poutine.block(), seeded(seed, self.device):
+        with leaving_no_params(), poutine.block(), seeded(seed, self.device):
             trace = poutine.trace(poutine.uncondition(self.model)).get_trace(blank)
         return trace.nodes["x"]["value"]
 

@@ -10,6 +10,6 @@ def _clean_state():
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     pyro.clear_param_store()
-    with pyro.validation_enabled(True):
+    with pyro.validation_enabled(True):  # noqa: FBT003
         yield
     torch.set_default_dtype(torch.float32)

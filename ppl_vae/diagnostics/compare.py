@@ -22,7 +22,7 @@ from ppl_vae.diagnostics.replicates import (
     replicate,
 )
 from ppl_vae.elbos import ESTIMATORS, make
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, leaving_no_params
 
 MINIMUM_REPLICATES = 10
 
@@ -79,7 +79,8 @@ def compare_elbos(
     x = checks.floating("x", x).to(pair.device)
     pair.check(x)
     chosen = _choose(estimators, pair, num_particles)
-    measured = replicate(pair, chosen, x, num_replicates=num_replicates, seed=seed)
+    with leaving_no_params():
+        measured = replicate(pair, chosen, x, num_replicates=num_replicates, seed=seed)
     exact = _exact_reference(pair, x, num_replicates, seed) if _has_elbo(pair) else None
     rows = []
     for name, found in measured.items():

@@ -194,8 +194,10 @@ def exact_components(pair: Pair, x: Tensor, seed: int) -> Tensor:
 def mean_of(samples: Tensor) -> Estimate[float]:
     """Return the mean of independent samples, (count,), with its standard error."""
     count = len(samples)
-    error = float(samples.std()) / math.sqrt(count) if count > 1 else math.inf
-    return Estimate(float(samples.mean()), error, count)
+    # From the first, so that equal samples have an error of exactly 0.
+    rest = samples - samples[0]
+    error = float(rest.std()) / math.sqrt(count) if count > 1 else math.inf
+    return Estimate(float(samples[0] + rest.mean()), error, count)
 
 
 def bias_z_score(differences: Tensor, rounding: Tensor) -> float:

@@ -8,7 +8,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, leaving_no_params
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -38,7 +38,7 @@ def first_bad_site(pair: Pair, x: Tensor) -> tuple[str | None, str]:
     """
     bad = [name for name, p in pair.named_parameters() if not p.isfinite().all()]
     cause = f"parameter {bad[0]} is not finite" if bad else "the parameters are finite"
-    with pyro.validation_enabled(False), pyro.get_param_store().scope():  # noqa: FBT003
+    with pyro.validation_enabled(False), leaving_no_params():  # noqa: FBT003
         guide = poutine.trace(pair.guide).get_trace(x)
         model = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
         for side, trace in (("guide", guide), ("model", model)):

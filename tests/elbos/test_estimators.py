@@ -1,0 +1,119 @@
+import pyro
+import pytest
+import torch
+from cases import CASES
+from pyro import poutine
+from pyro.infer import ELBO, SVI, Trace_ELBO
+from pyro.optim import Adam
+
+from ppl_vae import ESTIMATORS, BernoulliVAE, Exact_ELBO, ExponentialNormal, compare_elbos
+from ppl_vae.elbos import Estimator, make
+
+EXACT = [name for name, case in CASES.items() if hasattr(case().exact, "elbo")]
+
+
+class AveragedLikelihood(Trace_ELBO):
+    """Planted and wrong: averages the log-likelihood over the observations."""
+
+    def _get_trace(self, model, guide, args, kwargs):
+        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
+        site = model_trace.nodes["x"]
+        site["log_prob_sum"] = site["log_prob_sum"] / args[0].shape[-1]
+        return model_trace, guide_trace
+
+
+class BlockedGradient(Trace_ELBO):
+    """Planted and wrong in its gradient only: the value is right."""
+
+    def loss_and_grads(self, model, guide, *args, **kwargs):
+        loss = super().loss_and_grads(model, guide, *args, **kwargs)
+        for parameter in model.__self__.parameters():
+            parameter.grad = 0.2 * parameter.grad
+        return loss
+
+
+@pytest.mark.parametrize("pair_name", EXACT)
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_claims_hold_on_every_pair_with_exact_answers(name, pair_name):
+    pair = CASES[pair_name]()
+    row = compare_elbos(pair, pair.sample(5, seed=0), [name], device="cpu")[name]
+    claims = ESTIMATORS[name]
+    if claims.value == "exact":
+        assert row.value.standard_error == 0
+        assert row.gradient_variance["overall"].mean == 0
+    assert row.reference == "closed form"
+    assert abs(row.bias_z_score) < 4.5
+    assert row.gradient_bias_z_score < 4.5
+    assert not row.looks_biased
+
+
+@pytest.mark.parametrize("pair_name", EXACT)
+@pytest.mark.parametrize("planted", [AveragedLikelihood, BlockedGradient])
+def test_a_planted_wrong_estimator_is_rejected(planted, pair_name):
+    pair = CASES[pair_name]()
+    row = compare_elbos(
+        pair, pair.sample(5, seed=0), {"planted": planted()}, device="cpu", num_replicates=500
+    )["planted"]
+    assert row.looks_biased
+    assert row.gradient_bias_z_score > 4.5
+    if planted is AveragedLikelihood:
+        assert abs(row.bias_z_score) > 4.5
+
+
+def test_exact_elbo_is_the_closed_form_and_svi_takes_it():
+    pair = ExponentialNormal(2.0, 0.5)
+    x = torch.tensor([1.2, 0.7, 1.1])
+    svi = SVI(pair.model, pair.guide, Adam({"lr": 0.01}), loss=Exact_ELBO())
+    before = pair.exact.elbo(x).item()
+    assert svi.evaluate_loss(x) == -before
+    assert svi.step(x) == -before
+    for _ in range(50):
+        svi.step(x)
+    assert pair.exact.elbo(x).item() > before
+    assert len(pyro.get_param_store()) == 1
+
+
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        (lambda: (lambda x: x, lambda x: x), "functions that belong to none"),
+        (
+            lambda: (ExponentialNormal().model, ExponentialNormal().guide),
+            "functions that belong to none",
+        ),
+        (
+            lambda: (poutine.scale(ExponentialNormal().model, 2.0), ExponentialNormal().guide),
+            "functions that belong to none",
+        ),
+    ],
+)
+def test_exact_elbo_needs_a_pair(functions, message):
+    with pytest.raises(NotImplementedError, match=message):
+        Exact_ELBO().loss(*functions(), torch.ones(3))
+
+
+def test_exact_elbo_needs_a_closed_form():
+    pair = BernoulliVAE((1, 2, 2), hidden=(3,))
+    with pytest.raises(NotImplementedError, match="closed-form ELBO; got BernoulliVAE"):
+        Exact_ELBO().loss(pair.model, pair.guide, pair.blank(2))
+    with pytest.raises(NotImplementedError, match="draws no traces"):
+        Exact_ELBO()._get_trace()
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_entry_makes_a_pyro_elbo(name):
+    assert isinstance(make(name, num_particles=3), ELBO)
+    assert make(name, num_particles=3).num_particles == 3
+    ready = make(name)
+    assert make(ready) is ready
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="Did you mean 'trace'"):
+        make("tracee")
+    with pytest.raises(ValueError, match="num_particles of at least 1"):
+        make("trace", num_particles=0)
+    with pytest.raises(TypeError, match="estimator's name or a pyro.infer.ELBO"):
+        make(Trace_ELBO)
+    with pytest.raises(ValueError, match="claim on the value as one of"):
+        Estimator(Trace_ELBO, bound="elbo", value="fine", gradient="unbiased")

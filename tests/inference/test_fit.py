@@ -1,0 +1,303 @@
+import functools
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from cases import CASES
+from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.optim import Adam, ClippedAdam, ExponentialLR
+
+from ppl_vae import BernoulliVAE, ExponentialNormal, Pair, fit, load, load_pair
+from ppl_vae.inference import NonFiniteLossError
+from ppl_vae.inference.deferred import deferred
+
+quiet = functools.partial(fit, progress=False, device="cpu")
+sgd = functools.partial(torch.optim.SGD, lr=0.1)
+
+
+def parameters(pair):
+    return [p.detach().clone() for p in pair.parameters()]
+
+
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.fixture
+def data():
+    return load("digits")[:50]
+
+
+@pytest.fixture
+def vae():
+    return BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(16,), seed=0)
+
+
+def test_sgd_runs_into_the_best_rate():
+    pair = ExponentialNormal(prior_rate=2.0, noise_scale=0.5, guide_rate=1.5)
+    x = torch.tensor([1.2, 0.7, 1.1, 2.0, 0.4])
+    schedule = functools.partial(torch.optim.SGD, lr=1e-3)
+    loss = Trace_ELBO(num_particles=128, vectorize_particles=True)
+    quiet(pair, x, elbo=loss, optimizer=schedule, num_epochs=600)
+    best = pair.exact.optimal_guide_rate(x)
+    assert abs((pair.guide_rate(x) / best).item() - 1) < 0.01
+
+
+@pytest.mark.parametrize("elbo", ["trace", "trace-mean-field", "exact"])
+def test_exact_gradient_descent_is_what_pyro_does(elbo):
+    """Without noise (the exact estimator) or with the same noise, one step equals Pyro's."""
+    from ppl_vae.elbos import make
+
+    x = torch.tensor([1.2, 0.7, 1.1])
+    ours, theirs = ExponentialNormal(guide_rate=2.0), ExponentialNormal(guide_rate=2.0)
+    torch.manual_seed(5)
+    SVI(theirs.model, theirs.guide, Adam({"lr": 0.1}), loss=make(elbo)).step(x)
+    torch.manual_seed(5)
+    from ppl_vae.inference.optimizers import Updater
+    from ppl_vae.inference.step import Step
+
+    step = Step(ours, make(elbo), Updater(functools.partial(torch.optim.Adam, lr=0.1), ours))
+    step.gradient(x)
+    step.apply()
+    torch.testing.assert_close(ours.log_rate, theirs.log_rate, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("cls", [Trace_ELBO, TraceMeanField_ELBO])
+def test_deferred_estimators_give_the_same_loss_and_gradient(name, cls):
+    pair = CASES[name]()
+    x = pair.sample(5, seed=0)
+    results = []
+    for elbo in (cls(num_particles=3), deferred(cls(num_particles=3))):
+        pair.zero_grad()
+        torch.manual_seed(2)
+        loss = torch.as_tensor(elbo.loss_and_grads(pair.model, pair.guide, x))
+        results.append((loss, [p.grad.clone() for p in pair.parameters()]))
+    assert float(results[0][0]) == float(results[1][0])
+    assert equal(results[0][1], results[1][1])
+    assert isinstance(results[1][0], torch.Tensor)
+    assert type(cls()).loss_and_grads is cls.loss_and_grads
+
+
+def test_a_learning_rate_means_the_same_at_every_batch_size(data):
+    """The same image a hundred times is the same gradient as once."""
+    image = load("digits", binarize="threshold")[:1].batch(slice(None))
+    once, often = (ExponentialNormal(guide_rate=2.0) for _ in range(2))
+    x = image.flatten()[:5]
+    quiet(once, x[None], elbo="exact", optimizer=sgd, num_epochs=3)
+    quiet(often, x.expand(100, -1), elbo="exact", optimizer=sgd, num_epochs=3)
+    torch.testing.assert_close(once.log_rate, often.log_rate, rtol=1e-12, atol=0)
+
+
+def test_history_is_per_example_and_counts_every_example(vae, data):
+    history = quiet(vae, data, validation=data, num_epochs=2, batch_size=7)
+    table = history.to_dataframe()
+    assert list(table.columns) == ["train_elbo", "test_elbo", "seconds"]
+    assert table.index.tolist() == [1, 2]
+    assert -64 * math.log(2) * 1.5 < table.train_elbo[1] < 0
+
+
+def test_exact_history_is_the_exact_elbo():
+    pair = ExponentialNormal()
+    x = torch.tensor([[1.2, 0.7], [2.0, 3.0], [0.1, 0.2]])
+    value = pair.exact.elbo(x).mean().item()
+    history = quiet(pair, x, elbo="exact", num_epochs=1, batch_size=3, validation=x)
+    assert history.train_elbo[0] == pytest.approx(value, rel=1e-14)
+    assert history.test_elbo[0] == pytest.approx(pair.exact.elbo(x).mean().item(), rel=1e-14)
+
+
+def test_same_seed_same_run_and_the_global_state_is_left(vae, data):
+    twin = BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(16,), seed=0)
+    state = torch.get_rng_state()
+    first = quiet(vae, data, num_epochs=2, seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(7)
+    assert quiet(twin, data, num_epochs=2, seed=3).train_elbo == first.train_elbo
+    assert equal(parameters(vae), parameters(twin))
+
+
+OPTIMIZERS = {
+    "default": lambda pair: None,
+    "torch instance": lambda pair: torch.optim.AdamW(pair.parameters(), lr=1e-2),
+    "torch factory": lambda pair: functools.partial(torch.optim.SGD, lr=1e-2, momentum=0.9),
+    "pyro": lambda pair: ClippedAdam({"lr": 1e-2}),
+    "pyro schedule": lambda pair: ExponentialLR(
+        {"optimizer": torch.optim.Adam, "optim_args": {"lr": 1e-2}, "gamma": 0.5}
+    ),
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_resuming_equals_never_stopping(make, data, tmp_path):
+    def run(folder, epochs, *, resume=False):
+        pyro.clear_param_store()
+        pair = BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(16,), seed=0)
+        history = quiet(
+            pair, data, optimizer=make(pair), num_epochs=epochs, run_dir=folder, resume=resume
+        )
+        return history, parameters(pair)
+
+    whole, expected = run(tmp_path / "whole", 4)
+    run(tmp_path / "parts", 2)
+    parts, found = run(tmp_path / "parts", 4, resume=True)
+    assert parts.train_elbo == whole.train_elbo
+    assert equal(expected, found)
+    assert equal(found, parameters(load_pair(tmp_path / "parts")))
+
+
+def test_run_folder_holds_what_it_should(vae, data, tmp_path):
+    quiet(vae, data, validation=data, num_epochs=2, run_dir=tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "config.json",
+        "metrics.csv",
+        "pair.json",
+        "pair.safetensors",
+        "checkpoint.safetensors",
+        "elbo.png",
+        "inputs.png",
+        "reconstructions.png",
+        "samples.png",
+        "latent_walk.png",
+        "latent_scatter.png",
+    }
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "epoch,train_elbo,test_elbo,seconds"
+    assert len(lines) == 3
+
+
+def test_a_folder_with_a_run_is_not_overwritten_unless_told(vae, data, tmp_path):
+    quiet(vae, data, num_epochs=1, run_dir=tmp_path)
+    kept = (tmp_path / "pair.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="resume=True or overwrite=True"):
+        quiet(vae, data, num_epochs=1, run_dir=tmp_path)
+    assert (tmp_path / "pair.safetensors").read_bytes() == kept
+    quiet(vae, data, num_epochs=1, run_dir=tmp_path, overwrite=True)
+    assert (tmp_path / "pair.safetensors").read_bytes() != kept
+
+
+def test_resuming_another_run_is_refused(vae, data, tmp_path):
+    quiet(vae, data, num_epochs=1, run_dir=tmp_path)
+    with pytest.raises(ValueError, match="the settings of the run"):
+        quiet(vae, data, num_epochs=2, run_dir=tmp_path, resume=True, batch_size=13)
+    with pytest.raises(FileNotFoundError, match="config.json"):
+        quiet(vae, data, num_epochs=2, run_dir=tmp_path / "none", resume=True)
+
+
+class Explosive(Pair):
+    """Its guide's scale overflows as soon as the parameter has grown."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.0))
+
+    def model(self, x):
+        self.begin(x)
+        with pyro.plate("data", len(x)):
+            z1 = pyro.sample("z1", dist.Normal(0.0, 1.0))
+            z2 = pyro.sample("z2", dist.Normal(0.0, 1.0))
+            return pyro.sample("x", dist.Normal(z1 + z2, 1.0), obs=x)
+
+    def guide(self, x):
+        self.begin(x)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z1", dist.Normal(x, 1.0))
+            pyro.sample("z2", dist.Normal(0.0, (1e3 * self.weight.expand(len(x))).exp()))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_site(tmp_path):
+    pair = Explosive()
+    with torch.no_grad():
+        pair.weight.fill_(1e-4)
+    optimizer = functools.partial(torch.optim.SGD, lr=2e-8, maximize=True)
+    x = torch.ones(8)
+    with pytest.raises(NonFiniteLossError, match="site 'z2'") as error:
+        quiet(
+            pair,
+            x,
+            elbo="trace",
+            optimizer=optimizer,
+            num_epochs=50,
+            batch_size=4,
+            run_dir=tmp_path,
+        )
+    assert error.value.site == "z2"
+    assert error.value.step in (1, 2)
+    assert pair.weight.isfinite()
+    assert load_pair(tmp_path).weight.isfinite()
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert len(lines) == error.value.epoch
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"num_epochs": 0}, ValueError, "num_epochs of at least 1"),
+        ({"batch_size": 1.5}, TypeError, "batch_size as an int"),
+        ({"elbo": "trace-meanfield"}, ValueError, "Did you mean 'trace-mean-field'"),
+        ({"elbo": 3}, TypeError, "estimator's name or a pyro.infer.ELBO"),
+        ({"elbo": "exact"}, NotImplementedError, "closed-form ELBO"),
+        ({"optimizer": 3}, TypeError, "a torch or Pyro optimiser"),
+        ({"device": "tpu9"}, ValueError, "Choose 'auto'"),
+        ({"data": [1, 2]}, TypeError, "data as a tensor or with a length"),
+        ({"data": torch.zeros(3, 5)}, ValueError, "expected x of shape"),
+        (
+            {"data": torch.full((3, 64), 0.5, dtype=torch.float64)},
+            ValueError,
+            "pixels that are 0 or 1 only",
+        ),
+        (
+            {"data": torch.full((3, 64), 1.5, dtype=torch.float64)},
+            ValueError,
+            "pixels that are 0 or 1 only",
+        ),
+        ({"validation": torch.zeros(3, 5)}, ValueError, "expected x of shape"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_bad_input_is_refused_before_any_work(change, error, message, vae, data, tmp_path):
+    before = parameters(vae)
+    arguments = {"data": data, "num_epochs": 1, "run_dir": tmp_path / "run", **change}
+    with pytest.raises(error, match=message):
+        fit(vae, **{"device": "cpu", "progress": False, **arguments})
+    assert equal(before, parameters(vae))
+    assert not (tmp_path / "run" / "pair.json").exists()
+
+
+def test_grey_images_are_refused(vae):
+    with pytest.raises(ValueError, match="pixels that are 0 or 1 only"):
+        quiet(vae, load("digits", binarize="none"), num_epochs=1)
+
+
+def test_an_optimizer_over_other_parameters_is_refused(vae, data):
+    other = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(ValueError, match="optimizer over the pair's parameters"):
+        quiet(vae, data, optimizer=other, num_epochs=1)
+
+
+def test_a_run_folder_that_cannot_be_written(vae, data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PermissionError, match="a folder that can be written"):
+        quiet(vae, data, num_epochs=1, run_dir=tmp_path / "file")
+
+
+def test_progress_is_plain_lines_off_a_terminal(vae, data, capsys):
+    fit(vae, data, num_epochs=2, device="cpu")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_does_not_wait_and_names_the_site(vae, data):
+    torch.cuda.set_sync_debug_mode("default")
+    history = fit(vae, data, num_epochs=2, device="cuda", progress=False)
+    assert len(history) == 2
+    pair = Explosive()
+    with torch.no_grad():
+        pair.weight.fill_(1e-4)
+    optimizer = functools.partial(torch.optim.SGD, lr=2e-8, maximize=True)
+    with pytest.raises(NonFiniteLossError, match="site 'z2'"):
+        fit(pair, torch.ones(8), elbo="trace", optimizer=optimizer, num_epochs=50, device="cuda")
