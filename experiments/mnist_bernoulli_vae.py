@@ -99,8 +99,10 @@ def draw(pair: BernoulliVAE, test: ImageData, folder: Path, seed: int) -> None:
     )
     rows = plots.reconstructions(x[:16], pair.reconstruct(x[:16]))
     plots.save(rows, folder / "reconstructions.png")
-    plots.save(plots.image_grid(pair.sample(64, seed=seed)), folder / "samples.png")
-    with torch.no_grad():
+    with torch.no_grad(), seeded(seed):
+        samples = pair.likelihood(torch.randn(64, 2).to(x)).mean
+        title = "means of p(x | z), z from the prior"
+        plots.save(plots.image_grid(samples, title=title), folder / "samples.png")
         walk = plots.latent_walk(lambda z: pair.likelihood(torch.as_tensor(z).to(x)).mean)
     plots.save(walk, folder / "latent_walk.png")
     scatter = plots.latent_scatter(codes, test.labels, title="codes of the test images")

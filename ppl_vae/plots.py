@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
@@ -93,13 +94,25 @@ def elbo_history(
     first_epoch: int = 1,
     title: str = "",
 ) -> Axes:
-    """Draw the ELBO per example, in nats, by epoch; one line per entry of `curves`."""
+    """Draw the ELBO per example, in nats, by epoch.
+
+    Args:
+        curves: a line each; names that differ only by a final "train" or "test" share a colour,
+            and "test" is dashed.
+        ax: where; a new figure if None.
+        first_epoch: of the first value.
+        title: above the picture.
+    """
     ax = _axes(ax)
-    for number, (name, values) in enumerate(curves.items()):
+    colours: dict[str, str] = {}
+    for name, values in curves.items():
+        run = name.removesuffix("train").removesuffix("test")
+        colour = colours.setdefault(run, COLOURS[len(colours) % len(COLOURS)])
         epochs = np.arange(first_epoch, first_epoch + len(values))
         style = "--" if name.endswith("test") else "-"
-        ax.plot(epochs, values, style, color=COLOURS[number % len(COLOURS)], label=name)
+        ax.plot(epochs, values, style, color=colour, label=name)
     ax.set(xlabel="epoch", ylabel="ELBO per example (nats)", title=title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(frameon=False)
     return ax
 
@@ -139,7 +152,7 @@ def latent_walk(
     line = np.linspace(-extent, extent, steps)
     first, second = np.meshgrid(line, line[::-1])
     images = decode(np.stack([first.ravel(), second.ravel()], axis=-1))
-    ax = _axes(ax, (5.2, 5.2))
+    ax = _axes(ax, (4.2, 4.2))
     ax.imshow(
         tile(images, steps), cmap="gray", vmin=0, vmax=1, extent=(-extent, extent) * 2, aspect=1
     )

@@ -14,6 +14,7 @@ from ppl_vae import plots
 from ppl_vae.inference.batches import Batches
 from ppl_vae.inference.history import History
 from ppl_vae.pair import Pair
+from ppl_vae.seeding import seeded
 from ppl_vae.vae import VAE
 
 NUM_SAMPLES = 64
@@ -43,7 +44,9 @@ def vae_pictures(pair: VAE, data: Batches) -> dict[str, Callable[[], Axes]]:
         "reconstructions.png": lambda: plots.reconstructions(
             _array(x[:NUM_RECONSTRUCTIONS]), _array(pair.reconstruct(x[:NUM_RECONSTRUCTIONS]))
         ),
-        "samples.png": lambda: plots.image_grid(_array(pair.sample(NUM_SAMPLES, seed=0))),
+        "samples.png": lambda: plots.image_grid(
+            _array(prior_means(pair, NUM_SAMPLES)), title="means of p(x | z), z from the prior"
+        ),
     }
     if pair.latent_dim == 2:
         pictures["latent_walk.png"] = lambda: plots.latent_walk(decoder(pair))
@@ -53,6 +56,14 @@ def vae_pictures(pair: VAE, data: Batches) -> dict[str, Callable[[], Axes]]:
                 _codes(pair, data), labels[:NUM_CODES].cpu().numpy()
             )
     return pictures
+
+
+@torch.no_grad()
+def prior_means(pair: VAE, count: int, *, seed: int = 0) -> torch.Tensor:
+    """Return the mean images of p(x | z) at `count` draws of z from the prior."""
+    with seeded(seed, pair.device):
+        z = torch.randn(count, pair.latent_dim, dtype=pair.dtype, device=pair.device)
+    return pair.likelihood(z).mean
 
 
 def decoder(pair: VAE) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
