@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         AmortizedExponentialNormal,
         BernoulliVAE,
         ExponentialNormal,
+        GaussianChain,
+        LinearGaussian,
     )
     from ppl_vae.pair import Pair
     from ppl_vae.seeding import seeded
@@ -36,8 +38,10 @@ _HOME = {
     "Estimate": "diagnostics",
     "Exact_ELBO": "elbos",
     "ExponentialNormal": "models",
+    "GaussianChain": "models",
     "History": "inference",
     "ImageData": "data",
+    "LinearGaussian": "models",
     "Pair": "pair",
     "compare_elbos": "diagnostics",
     "fit": "inference",
@@ -57,8 +61,10 @@ __all__ = [
     "Estimate",
     "Exact_ELBO",
     "ExponentialNormal",
+    "GaussianChain",
     "History",
     "ImageData",
+    "LinearGaussian",
     "Pair",
     "closed_forms",
     "compare_elbos",

@@ -2,10 +2,20 @@
 
 from collections.abc import Callable
 
-from ppl_vae import AmortizedExponentialNormal, BernoulliVAE, ExponentialNormal, Pair
+from ppl_vae import (
+    AmortizedExponentialNormal,
+    BernoulliVAE,
+    ExponentialNormal,
+    GaussianChain,
+    LinearGaussian,
+    Pair,
+)
 
 CASES: dict[str, Callable[[], Pair]] = {
     "exponential-normal": lambda: ExponentialNormal(2.0, 0.5, guide_rate=1.5),
     "amortized-exponential-normal": lambda: AmortizedExponentialNormal(hidden=4, seed=1),
+    "linear-gaussian": lambda: LinearGaussian(4, 2, noise_scale=0.7, seed=1),
+    "gaussian-chain": lambda: GaussianChain(2),
+    "gaussian-chain, bottom-up": lambda: GaussianChain(2, guide="bottom-up"),
     "bernoulli-vae": lambda: BernoulliVAE((1, 3, 3), latent_dim=2, hidden=(6, 5), seed=1),
 }

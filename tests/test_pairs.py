@@ -30,10 +30,11 @@ def same(first, second):
 
 
 def test_every_registered_pair_has_a_case(name):
-    assert set(MODELS) == set(CASES)
-    assert type(CASES[name]()) is MODELS[name]
+    assert {type(case()) for case in CASES.values()} == set(MODELS.values())
+    assert type(CASES[name]()) is MODELS[name.partition(",")[0]]
 
 
+@pytest.mark.filterwarnings("ignore:Failed to verify mean field")
 @pytest.mark.parametrize("loss", [Trace_ELBO, TraceMeanField_ELBO])
 def test_svi_trains_every_parameter(name, loss):
     pair = CASES[name]()
@@ -58,7 +59,7 @@ def test_predictive_draws_from_prior_and_posterior(name):
     posterior = Predictive(pair.model, guide=pair.guide, num_samples=3)(x)
     free = Predictive(poutine.uncondition(pair.model), num_samples=3)(x)
     assert free["x"].shape == (3, *x.shape)
-    assert posterior["z"].shape[0] == 3
+    assert all(draws.shape[0] == 3 for draws in posterior.values())
 
 
 def test_particles_vectorise_to_the_same_expectation(name):
