@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pyro.infer import ELBO
 
@@ -17,13 +19,16 @@ class Estimator:
 
     Attributes:
         cls: the class; it takes ``num_particles``.
-        bound: what it estimates, ``elbo`` for the evidence lower bound.
+        bound: what it estimates: ``elbo``, or an importance-weighted bound, which is the ELBO for
+            one particle.
         value: ``unbiased``, ``biased`` or ``exact`` (unbiased and without noise).
         gradient: the same of its gradient.
         condition: what the two claims hang on; empty where they hold for every pair it serves.
         needs: what it asks of model and guide.
         cost: of one gradient, in words.
         source: where it comes from.
+        options: further arguments of the class.
+        min_particles: the fewest particles that the class takes.
     """
 
     cls: type[ELBO]
@@ -34,6 +39,8 @@ class Estimator:
     needs: tuple[str, ...] = ()
     cost: str = ""
     source: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    min_particles: int = 1
 
     def __post_init__(self) -> None:
         checks.name("claim on the value", self.value, CLAIMS)
@@ -46,4 +53,5 @@ class Estimator:
 
     def make(self, *, num_particles: int = 1) -> ELBO:
         """Return the estimator that averages `num_particles` particles, at least 1."""
-        return self.cls(num_particles=checks.count("num_particles", num_particles))
+        checks.count("num_particles", num_particles, minimum=self.min_particles)
+        return self.cls(num_particles=num_particles, **self.options)

@@ -1,0 +1,152 @@
+"""For every latent: has its KL divergence a closed form, and may it be used?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.distributions import Delta
+from pyro.poutine.trace_struct import Trace
+from torch.distributions import Distribution, kl_divergence
+
+from ppl_vae import checks
+from ppl_vae.elbos.dependencies import Parents, descendants, parents
+from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.traces import Site, latent_sites
+
+CLOSED_FORM, SAMPLED, INFINITE = "closed form", "sampled", "infinite"
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """How one latent's part of the ELBO is to be had.
+
+    Attributes:
+        how: ``closed form``, ``sampled`` or ``infinite`` (where no ELBO exists).
+        is_valid: whether the divergence, taken site by site, has the right expectation.
+        why: the reason, in words.
+        source: the guide's site that holds the distribution: the site itself, or the auxiliary
+            one from which a Delta takes its value unchanged.
+    """
+
+    how: str
+    is_valid: bool
+    why: str
+    source: str
+
+
+def plan_sites(program: Program, model: Trace, guide: Trace) -> dict[str, SitePlan]:
+    """Decide for every latent of the model.
+
+    The divergence of a site may be taken in closed form, at draws of what it is conditioned on,
+    if none of its parents in the model descends from it in the guide: else the parents were drawn
+    given this very site, and are not independent of it.
+    """
+    above_in_model, above_in_guide = parents(
+        program.model, program.guide, program.args, program.kwargs
+    )
+    in_guide = latent_sites(guide)
+    return {
+        name: _plan(name, site, in_guide, above_in_model, above_in_guide)
+        for name, site in latent_sites(model).items()
+    }
+
+
+def _plan(
+    name: str, site: Site, in_guide: dict[str, Site], model: Parents, guide: Parents
+) -> SitePlan:
+    source = _source(name, in_guide)
+    below = model.get(name, set()) & descendants(guide, source)
+    is_valid = not below
+    fn, prior = in_guide[source]["fn"], site["fn"]
+    if isinstance(_base(fn), Delta):
+        why = "a Delta has no closed form; its value comes from another site"
+        return SitePlan(SAMPLED, is_valid, why, name)
+    try:
+        with torch.no_grad():
+            divergence = kl_divergence(fn, prior)
+            needs_entropy = not same_weights(site, in_guide[source])
+            if needs_entropy:
+                fn.entropy()
+    except NotImplementedError:
+        pair = f"{type(_base(fn)).__name__} against {type(_base(prior)).__name__}"
+        return SitePlan(SAMPLED, is_valid, f"no closed form is known for {pair}", name)
+    if bool(divergence.isposinf().any()):
+        why = f"the guide puts mass where {type(_base(prior)).__name__} has none"
+        return SitePlan(INFINITE, is_valid, why, source)
+    if below:
+        listed = ", ".join(sorted(below))
+        why = f"its parent in the model, {listed}, descends from it in the guide"
+        return SitePlan(SAMPLED, is_valid, why, name)
+    how = "its parents in the model do not descend from it in the guide"
+    return SitePlan(CLOSED_FORM, is_valid, how if model.get(name) else "it has no parents", source)
+
+
+def divergence(prior: Site, guide: Site) -> torch.Tensor:
+    """Return ``E_q[m_q log q - m_p log p]``, a scalar, with each side's scale and mask."""
+    kl = kl_divergence(guide["fn"], prior["fn"])
+    if same_weights(prior, guide):
+        return _weigh(kl, guide).sum()
+    # Weights differ, so the two halves of the divergence are needed apart.
+    entropy = guide["fn"].entropy()
+    return _weigh(kl + entropy, prior).sum() - _weigh(entropy, guide).sum()
+
+
+def raise_if_infinite(plan: dict[str, SitePlan]) -> None:
+    """Raise ValueError where the guide's support leaves the prior's."""
+    for name, site in plan.items():
+        if site.how == INFINITE:
+            raise ValueError(
+                checks.message(
+                    f"a guide at site {name!r} whose support lies within the prior's",
+                    f"one that does not: {site.why}",
+                    "Choose a distribution with the prior's support.",
+                )
+            )
+
+
+def _source(name: str, in_guide: dict[str, Site]) -> str:
+    """Return the auxiliary site whose value a Delta at `name` passes on unchanged, or `name`.
+
+    Pyro's AutoNormal draws so: an unconstrained Normal, then a Delta at its image. Where the image
+    is the draw itself, the Normal is the guide.
+    """
+    fn = _base(in_guide[name]["fn"])
+    if not isinstance(fn, Delta) or bool((torch.as_tensor(fn.log_density) != 0).any()):
+        return name
+    for other, site in in_guide.items():
+        value = site["value"]
+        if (
+            site["infer"].get("is_auxiliary")
+            and value.shape == fn.v.shape
+            and value.data_ptr() == fn.v.data_ptr()
+        ):
+            return other
+    return name
+
+
+def _base(fn: Any) -> Distribution:  # noqa: ANN401
+    while hasattr(fn, "base_dist") and type(fn).__name__ in ("Independent", "MaskedDistribution"):
+        fn = fn.base_dist
+    return fn
+
+
+def same_weights(first: Site, second: Site) -> bool:
+    """Return whether two sites have the same scale and mask."""
+    return _same(first["scale"], second["scale"]) and _same(first["mask"], second["mask"])
+
+
+def _same(first: object, second: object) -> bool:
+    if torch.is_tensor(first) or torch.is_tensor(second):
+        return first is second
+    return first == second
+
+
+def _weigh(value: torch.Tensor, site: Site) -> torch.Tensor:
+    mask, scale = site["mask"], site["scale"]
+    if torch.is_tensor(mask):
+        value = torch.where(mask, value, torch.zeros_like(value))
+    elif mask is False:
+        value = torch.zeros_like(value)
+    return value * scale

@@ -1,0 +1,195 @@
+"""What the reparameterised estimators share: draws, checks, and the path through the latents."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from pyro.infer.enum import get_importance_trace
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from ppl_vae.elbos.traces import check_traces
+
+Function = Callable[..., Any]
+
+
+class CutAtLatents(Messenger):
+    """Hands every latent on as a leaf, so that what depends on it can be told from how it arose.
+
+    Attributes:
+        drawn: each latent's name with the value that its distribution drew, whose gradient leads
+            to the distribution's parameters.
+        leaves: each latent's name with the leaf that guide and model went on with.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: dict[str, Tensor] = {}
+        self.leaves: dict[str, Tensor] = {}
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        name = msg["name"]
+        if msg["is_observed"] or name in self.drawn or not torch.is_tensor(msg["value"]):
+            return
+        if not msg["value"].is_floating_point():  # the indices of a plate that subsamples
+            return
+        self.drawn[name] = msg["value"]
+        self.leaves[name] = msg["value"] = msg["value"].detach().requires_grad_()
+
+
+@dataclass
+class Draw:
+    """One particle, or all of them along one dimension.
+
+    Attributes:
+        model: the model's trace, run against the guide's.
+        guide: the guide's trace.
+        cut: the latents before and after the cut; empty if the estimator cuts nothing.
+    """
+
+    model: Trace
+    guide: Trace
+    cut: CutAtLatents
+
+    def path(self, objective: Tensor) -> Tensor:
+        """Return a scalar whose gradient is the one of `objective` through the latents alone.
+
+        How `objective` depends on the guide's parameters other than through the draws is left out:
+        the guide's graph was cut at every latent, and from the last latent to the first the
+        derivative by the leaf is carried over to the leaves from which that latent was drawn.
+        The scalar's value is 0.
+        """
+        names = list(self.cut.leaves)
+        leaves = [self.cut.leaves[name] for name in names]
+        slopes = list(_slopes(objective, leaves))
+        total = objective.new_zeros(())
+        for last in reversed(range(len(names))):
+            drawn = self.cut.drawn[names[last]]
+            if not drawn.requires_grad:
+                continue
+            for earlier, slope in enumerate(_slopes(drawn, leaves[:last], slopes[last])):
+                slopes[earlier] = slopes[earlier] + slope
+            total = total + (slopes[last].detach() * drawn).sum()
+        return total - total.detach()
+
+
+class PathwiseELBO(ELBO):
+    """An estimator from reparameterised draws; a subclass writes `bound`.
+
+    Args:
+        num_particles: draws in each estimate, at least 1.
+        **options: of ``pyro.infer.ELBO``, such as ``vectorize_particles``.
+    """
+
+    cuts_latents = False
+
+    def __init__(self, num_particles: int = 1, **options: Any) -> None:  # noqa: ANN401
+        if num_particles < 1:
+            raise ValueError(
+                f"expected num_particles of at least 1; got {num_particles}. "
+                "An estimate needs a draw."
+            )
+        super().__init__(num_particles=num_particles, **options)
+
+    @abstractmethod
+    def bound(self, draws: list[Draw], program: Program) -> Tensor:
+        """Return the estimate to maximise, a scalar in nats, with the estimator's gradient.
+
+        Args:
+            draws: ``num_particles`` of them, or one that holds all along a plate.
+            program: model and guide with their arguments.
+        """
+
+    def differentiable_loss(
+        self,
+        model: Function,
+        guide: Function,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """Return the negative of `bound`, a scalar in nats, with its gradient."""
+        program = Program(model, guide, args, kwargs)
+        return -self.bound(list(self._draws(program)), program)
+
+    def loss(
+        self,
+        model: Function,
+        guide: Function,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> float:
+        """Return the loss as a number."""
+        # The path needs a graph even where the caller needs no gradient.
+        with torch.set_grad_enabled(self.cuts_latents or torch.is_grad_enabled()):
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(
+        self,
+        model: Function,
+        guide: Function,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """Return the loss; add its gradient to the parameters' ``grad``."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward(retain_graph=self.retain_graph)
+        return loss.detach()
+
+    def _draws(self, program: Program) -> Iterator[Draw]:
+        for _ in range(1 if self.vectorize_particles else self.num_particles):
+            cut = CutAtLatents()
+            with cut if self.cuts_latents else CutAtNothing():
+                # One trace at a time, so that each has a cut of its own.
+                model_trace, guide_trace = next(
+                    iter(
+                        self._get_traces(
+                            program.model, program.guide, program.args, program.kwargs
+                        )
+                    )
+                )
+            yield Draw(model_trace, guide_trace, cut)
+
+    def _get_trace(
+        self, model: Function, guide: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Trace, Trace]:
+        traces = get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
+        if is_validation_enabled():
+            check_traces(*traces)
+        return traces
+
+
+@dataclass(frozen=True)
+class Program:
+    """Model and guide with the arguments they are run with."""
+
+    model: Function
+    guide: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class CutAtNothing(Messenger):
+    """Leaves every draw as it is."""
+
+
+def _slopes(
+    output: Tensor, inputs: list[Tensor], cotangent: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    if not inputs or not output.requires_grad:
+        return tuple(torch.zeros_like(leaf) for leaf in inputs)
+    return torch.autograd.grad(
+        output,
+        inputs,
+        cotangent,
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
