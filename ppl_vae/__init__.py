@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ppl_vae import closed_forms, data, diagnostics, elbos, inference, models, plots
     from ppl_vae.data import ImageData, load
-    from ppl_vae.diagnostics import Estimate, compare_elbos
-    from ppl_vae.elbos import ESTIMATORS, Exact_ELBO
+    from ppl_vae.diagnostics import Estimate, compare_elbos, explain_elbo
+    from ppl_vae.elbos import (
+        ESTIMATORS,
+        Exact_ELBO,
+        TraceAnalyticKL_ELBO,
+        TraceDReG_ELBO,
+        TraceIWAE_ELBO,
+        TraceScoreFunction_ELBO,
+        TraceSTL_ELBO,
+    )
     from ppl_vae.inference import History, fit, load_pair, save_pair
     from ppl_vae.models import (
         MODELS,
@@ -43,7 +51,13 @@ _HOME = {
     "ImageData": "data",
     "LinearGaussian": "models",
     "Pair": "pair",
+    "TraceAnalyticKL_ELBO": "elbos",
+    "TraceDReG_ELBO": "elbos",
+    "TraceIWAE_ELBO": "elbos",
+    "TraceSTL_ELBO": "elbos",
+    "TraceScoreFunction_ELBO": "elbos",
     "compare_elbos": "diagnostics",
+    "explain_elbo": "diagnostics",
     "fit": "inference",
     "load": "data",
     "load_pair": "inference",
@@ -66,11 +80,17 @@ __all__ = [
     "ImageData",
     "LinearGaussian",
     "Pair",
+    "TraceAnalyticKL_ELBO",
+    "TraceDReG_ELBO",
+    "TraceIWAE_ELBO",
+    "TraceSTL_ELBO",
+    "TraceScoreFunction_ELBO",
     "closed_forms",
     "compare_elbos",
     "data",
     "diagnostics",
     "elbos",
+    "explain_elbo",
     "fit",
     "inference",
     "load",

@@ -179,6 +179,24 @@ def train(
 
 @app.command()
 @_reports_errors
+def explain(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
+    elbo: Annotated[str, typer.Option(help="Estimator; see `ppl-vae list`.")] = "trace-mean-field",
+    data: DataName = "digits",
+    data_dir: DataDir = None,
+    seed: Seed = 0,
+) -> None:
+    """Show what an estimator does with every site: closed form or sampled, valid or not, why."""
+    from ppl_vae.diagnostics import explain_elbo
+    from ppl_vae.jobs import Job, examples, untrained
+
+    job = Job(data=data, data_dir=data_dir, seed=seed)
+    built, _, _ = untrained(pair, job)
+    explain_elbo(elbo, built, examples(built, job), seed=seed).print()
+
+
+@app.command()
+@_reports_errors
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or comparison folder.")],
     *,

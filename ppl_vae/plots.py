@@ -192,14 +192,17 @@ def gradient_variance_bars(
         exact: closed forms, where there are some; drawn as lines across the bars.
         title: above the picture.
     """
-    ax = _axes(ax)
+    ax = _axes(ax, (7.2, 3.6))
     groups = list(dict.fromkeys(group for row in variances.values() for group in row))
     width = 0.8 / max(len(variances), 1)
     for number, (name, row) in enumerate(variances.items()):
         at = np.arange(len(groups)) + (number - (len(variances) - 1) / 2) * width
         heights = [row.get(group, np.nan) for group in groups]
         bars = [errors[name].get(group, 0.0) for group in groups]
-        ax.bar(at, heights, 0.9 * width, yerr=bars, capsize=2, color=COLOURS[number], label=name)
+        colour = COLOURS[number % len(COLOURS)]
+        hatch = "///" if number >= len(COLOURS) else None
+        style = {"color": colour, "hatch": hatch, "edgecolor": "white"}
+        ax.bar(at, heights, 0.9 * width, yerr=bars, capsize=2, label=name, **style)
         for x, group in zip(at, groups, strict=True):
             if exact and group in exact.get(name, {}):
                 ax.hlines(exact[name][group], x - width / 2, x + width / 2, color="black")
@@ -210,7 +213,7 @@ def gradient_variance_bars(
     positive = [v for row in variances.values() for v in row.values() if v > 0]
     if positive and max(positive) > 30 * min(positive):
         ax.set_yscale("log")
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
     return ax
 
 

@@ -10,7 +10,7 @@ import pytest
 import ppl_vae
 
 ROOT = Path(ppl_vae.__file__).parent
-LEAVES = {"checks", "seeding", "devices", "pair", "vae", "plots"}
+LEAVES = {"checks", "seeding", "devices", "pair", "program", "vae", "plots"}
 MAY_IMPORT = {
     "__init__": set(),
     "checks": set(),
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "devices": {"checks"},
     "pair": {"checks", "seeding"},
     "vae": {"checks", "pair"},
+    "program": {"checks", "seeding", "pair"},
     "nets": set(),
     "closed_forms": {"checks"},
     "data": {"checks", "seeding"},

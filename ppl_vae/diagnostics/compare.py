@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 
 import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae import checks, devices
-from ppl_vae.diagnostics.comparison import ElboComparison, Row
+from ppl_vae.diagnostics.comparison import ElboComparison
 from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.diagnostics.references import (
+    Reference,
+    choose_reference,
+    closed_form_variance,
+    exact_reference,
+    target,
+)
 from ppl_vae.diagnostics.replicates import (
     OVERALL,
     Replicates,
     bias_z_score,
-    exact_components,
     mean_of,
     replicate,
 )
-from ppl_vae.elbos import ESTIMATORS, make
+from ppl_vae.diagnostics.row import Row
+from ppl_vae.diagnostics.treatment import LATENT, treatments
+from ppl_vae.elbos import ESTIMATORS, make, name_of
+from ppl_vae.elbos.kl_plan import CLOSED_FORM
 from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.program import Functions, as_pair
+from ppl_vae.seeding import seeded
 
 MINIMUM_REPLICATES = 10
 
 
 def compare_elbos(
-    pair: Pair,
+    pair: Pair | Functions,
     x: Tensor,
     estimators: Iterable[str] | Mapping[str, ELBO] | None = None,
     *,
@@ -44,8 +55,8 @@ def compare_elbos(
     pair is copied: its parameters, gradients and the global random state stay as they are.
 
     Args:
-        pair: model and guide.
-        x: the data, as the pair takes them.
+        pair: a pair, or any Pyro model and guide as a tuple of two functions of one argument.
+        x: the data, as model and guide take them.
         estimators: names (see `ppl_vae.elbos.ESTIMATORS`), or names with ready estimators; None
             takes all that serve the pair.
         num_replicates: at least 10.
@@ -75,72 +86,62 @@ def compare_elbos(
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
     checks.count("num_particles", num_particles)
-    pair = copy.deepcopy(pair).to(devices.resolve(device))
-    x = checks.floating("x", x).to(pair.device)
-    pair.check(x)
-    chosen = _choose(estimators, pair, num_particles)
-    with leaving_no_params():
-        measured = replicate(pair, chosen, x, num_replicates=num_replicates, seed=seed)
-    exact = _exact_reference(pair, x, num_replicates, seed) if _has_elbo(pair) else None
-    rows = []
-    for name, found in measured.items():
-        reference = exact or _pooled_reference({n: m for n, m in measured.items() if n != name})
-        closed_form = _closed_form_variance(pair, x, name, num_particles) if exact else {}
-        rows.append(_row(name, found, reference, closed_form, pair.dtype))
+    x = checks.floating("x", x)
+    with leaving_no_params(), ExitStack() as stack:
+        subject = _subject(pair, x, device)
+        stack.enter_context(seeded(seed, subject.device))
+        x = x.to(subject.device)
+        subject.check(x)
+        stack.callback(_put_gradients_back, [(p, p.grad) for p in subject.parameters()])
+        chosen = _choose(estimators, subject, num_particles)
+        measured = replicate(subject, chosen, x, num_replicates=num_replicates, seed=seed)
+        exact = exact_reference(subject, x, num_replicates, seed) if _has_elbo(subject) else None
+        rows = []
+        for name, elbo in chosen.items():
+            reference = choose_reference(name, chosen, measured, exact)
+            rows.append(_row(name, elbo, measured[name], reference, subject, x))
     _rank(rows)
     return ElboComparison(
         rows,
-        pair=type(pair).__name__,
-        num_examples=pair.num_examples(x),
+        pair=type(subject).__name__,
+        num_examples=subject.num_examples(x),
         exact_value=float(exact.values[0]) if exact else None,
         num_replicates=num_replicates,
         num_particles=num_particles,
-        device=str(pair.device),
-        dtype=str(pair.dtype).removeprefix("torch."),
+        device=str(subject.device),
+        dtype=str(subject.dtype).removeprefix("torch."),
     )
 
 
-@dataclass(frozen=True)
-class _Reference:
-    """What a row is compared with: replicates, or a constant in their shape."""
-
-    name: str
-    values: Tensor
-    components: Tensor
+def _put_gradients_back(gradients: list[tuple[Tensor, Tensor | None]]) -> None:
+    for parameter, gradient in gradients:
+        parameter.grad = gradient
 
 
-def _exact_reference(pair: Pair, x: Tensor, num_replicates: int, seed: int) -> _Reference:
-    with torch.no_grad():
-        value = pair.exact.elbo(x).sum().double().cpu()
-    components = exact_components(pair, x, seed)
-    return _Reference(
-        "closed form", value.expand(num_replicates), components.expand(num_replicates, -1)
-    )
-
-
-def _pooled_reference(others: dict[str, Replicates]) -> _Reference | None:
-    """Return the mean of those that claim to be unbiased wherever they serve, replicate by one."""
-    pool = [n for n in others if n in ESTIMATORS and ESTIMATORS[n].is_always_unbiased]
-    if not pool:
-        return None
-    return _Reference(
-        " + ".join(pool),
-        torch.stack([others[n].values for n in pool]).mean(0),
-        torch.stack([others[n].components for n in pool]).mean(0),
-    )
+def _subject(pair: Pair | Functions, x: Tensor, device: str | torch.device) -> Pair:
+    """Return a copy of the pair on the device; functions cannot be copied and stay."""
+    if isinstance(pair, Pair):
+        return copy.deepcopy(pair).to(devices.resolve(device))
+    return as_pair(pair, x)
 
 
 def _row(
     name: str,
+    elbo: ELBO,
     found: Replicates,
-    reference: _Reference | None,
-    closed_form: dict[str, float],
-    dtype: torch.dtype,
+    reference: Reference | None,
+    pair: Pair,
+    x: Tensor,
 ) -> Row:
-    entry = ESTIMATORS.get(name)
+    known = name_of(elbo)
+    entry = ESTIMATORS.get(known or "")
+    closed_form = closed_form_variance(pair, x, known, elbo.num_particles) if entry else {}
+    sites = treatments(elbo, pair, x)
     row = Row(
         name=name,
+        bound=target(elbo)[0],
         claim=entry.value if entry else "",
+        condition=entry.condition if entry else "",
         value=found.value(),
         value_variance=found.value_variance(),
         gradient_variance={g: found.gradient_variance(g) for g in found.block_variances},
@@ -148,11 +149,13 @@ def _row(
         closed_form_gradient_variance=closed_form,
         milliseconds=found.milliseconds,
         peak_bytes=found.peak_bytes,
+        analytic_sites=tuple(t.site for t in sites if t.role == LATENT and t.how == CLOSED_FORM),
+        invalid_sites={t.site: t.why for t in sites if not t.is_valid},
     )
     if reference is None:
         return row
     # What float arithmetic alone may leave between two ways to compute the same number.
-    unit = 100 * torch.finfo(dtype).eps
+    unit = 100 * torch.finfo(pair.dtype).eps
     bias = mean_of(found.values - reference.values)
     rounding = unit * float(reference.values.abs().max())
     if bias.standard_error <= rounding:
@@ -164,26 +167,6 @@ def _row(
     row.bias_z_score = bias.z_score(0.0)
     row.gradient_bias_z_score = bias_z_score(found.components - reference.components, unit * size)
     return row
-
-
-def _closed_form_variance(
-    pair: Pair, x: Tensor, name: str, num_particles: int
-) -> dict[str, float]:
-    """Return the closed-form gradient variance by parameter group, where the pair knows it."""
-    formula = getattr(pair.exact, "gradient_variance", None)
-    if formula is None:
-        return {}
-    if name == "exact":
-        return {OVERALL: 0.0}
-    try:
-        variances = formula(x, estimator=name)
-    except ValueError:  # an estimator that the formula does not cover
-        return {}
-    groups = {
-        group: sum(float(variances[n].sum()) for n in members) / num_particles
-        for group, members in pair.parameter_groups().items()
-    }
-    return {**groups, OVERALL: sum(groups.values())}
 
 
 def _rank(rows: list[Row]) -> None:

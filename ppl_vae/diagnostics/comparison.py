@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,58 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ppl_vae import checks, plots
-from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.replicates import OVERALL
+from ppl_vae.diagnostics.row import Z_LIMIT, Row
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Z_LIMIT = 4.5
-
-
-@dataclass
-class Row:
-    """One estimator's measurements; gradients are with respect to the pair's parameters.
-
-    Attributes:
-        name: the estimator.
-        claim: what it claims of its value: unbiased, biased or exact.
-        value: the mean ELBO estimate, summed over the examples, in nats.
-        value_variance: of one estimate.
-        gradient_variance: of one gradient, summed over a group's parameters, by group.
-        signal_to_noise: length of the mean gradient over its standard deviation, by group.
-        closed_form_gradient_variance: the exact answer, by group; empty if there is none.
-        milliseconds: per gradient, the median.
-        peak_bytes: that one gradient holds at most.
-        reference: what value and gradient are compared with; empty if there is nothing.
-        bias: of the value against the reference.
-        bias_z_score: the bias in standard errors.
-        gradient_bias_z_score: of the gradient against the reference's, never negative: the z-score
-            with the p-value of Hotelling's test over one random direction per group.
-        relative_work: gradient variance times time, relative to the least above zero.
-    """
-
-    name: str
-    claim: str
-    value: Estimate[float]
-    value_variance: Estimate[float]
-    gradient_variance: dict[str, Estimate[float]]
-    signal_to_noise: dict[str, float]
-    closed_form_gradient_variance: dict[str, float]
-    milliseconds: float
-    peak_bytes: int
-    reference: str = ""
-    bias: Estimate[float] | None = None
-    bias_z_score: float | None = None
-    gradient_bias_z_score: float | None = None
-    relative_work: float = field(default=float("nan"))
-
-    @property
-    def looks_biased(self) -> bool | None:
-        """Whether value or gradient lies more than 4.5 standard errors off; None if unknown."""
-        if self.bias_z_score is None or self.gradient_bias_z_score is None:
-            return None
-        return max(abs(self.bias_z_score), self.gradient_bias_z_score) > Z_LIMIT
 
 
 @dataclass
@@ -101,20 +54,35 @@ class ElboComparison:
         return f"{self.pair}, {examples}{exact}"
 
     @property
+    def verdicts(self) -> list[str]:
+        """What the measurements say of the estimators, in words."""
+        agreeing: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.looks_biased is False:
+                agreeing.setdefault(row.reference, []).append(row.name)
+        lines = [row.verdict for row in self.rows if row.looks_biased]
+        for reference, names in agreeing.items():
+            lines.append(f"No bias is seen, against {reference}, in {', '.join(names)}.")
+        return lines
+
+    @property
     def notes(self) -> list[str]:
         """How to read the numbers."""
         notes = [
             f"{self.num_replicates} gradients each, {_particles(self.num_particles)}, "
             f"{self.dtype} on {self.device}; nats, summed over the examples; "
             "± is one standard error.",
+            f"A bias is called one above {Z_LIMIT} standard errors, which chance alone gives once "
+            "in 150,000 times; the gradient's is tested along a random direction in each group.",
             "SNR is the length of the mean gradient over the gradient's standard deviation.",
             "Noise is common: replicate i of every estimator starts from the same random stream.",
             "variance x time is relative to the least above zero: the work for a given precision.",
         ]
-        if self.exact_value is None:
+        if any(row.reference not in ("", "closed form") for row in self.rows):
             notes.append(
-                "No closed form: bias is the mean difference, replicate by replicate, from the "
-                "estimators named under 'against', which are unbiased by construction."
+                "Where there is no closed form, bias is the mean difference, replicate by "
+                "replicate, from the estimators named under 'against', which are unbiased by "
+                "construction."
             )
         return notes
 
@@ -129,6 +97,8 @@ class ElboComparison:
             for line in lines:
                 table.add_row(*line)
             console.print(table)
+        for verdict in self.verdicts:
+            console.print(f"  {verdict}", highlight=False)
         for note in self.notes:
             console.print(f"  {note}", style="dim", highlight=False)
 
@@ -139,14 +109,14 @@ class ElboComparison:
             ruled = [header, ["---"] + ["---:"] * (len(header) - 1), *lines]
             parts.append(caption)
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in ruled))
-        parts.append("\n".join(f"* {note}" for note in self.notes))
+        parts.append("\n".join(f"* {line}" for line in [*self.verdicts, *self.notes]))
         return "\n\n".join(parts) + "\n"
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return every number, one row an estimator."""
         import pandas as pd
 
-        return pd.DataFrame([_record(row) for row in self.rows]).set_index("estimator")
+        return pd.DataFrame([row.to_record() for row in self.rows]).set_index("estimator")
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the gradient variances by parameter group, closed forms as lines across."""
@@ -202,32 +172,6 @@ def _bias_cells(row: Row) -> list[str]:
     if row.bias is None or row.bias_z_score is None:
         return ["-", "-", "-"]
     return [str(row.bias), f"{row.bias_z_score:+.1f}", row.reference]
-
-
-def _record(row: Row) -> dict[str, object]:
-    record: dict[str, object] = {
-        "estimator": row.name,
-        "claim": row.claim,
-        "value": row.value.mean,
-        "value_standard_error": row.value.standard_error,
-        "value_variance": row.value_variance.mean,
-        "reference": row.reference,
-        "bias": row.bias.mean if row.bias else None,
-        "bias_standard_error": row.bias.standard_error if row.bias else None,
-        "bias_z_score": row.bias_z_score,
-        "gradient_bias_z_score": row.gradient_bias_z_score,
-    }
-    for group, estimate in row.gradient_variance.items():
-        record[f"gradient_variance[{group}]"] = estimate.mean
-        record[f"gradient_variance_standard_error[{group}]"] = estimate.standard_error
-        exact = row.closed_form_gradient_variance.get(group)
-        record[f"closed_form_gradient_variance[{group}]"] = exact
-        record[f"signal_to_noise[{group}]"] = row.signal_to_noise[group]
-    return record | {
-        "milliseconds": row.milliseconds,
-        "peak_bytes": row.peak_bytes,
-        "relative_work": row.relative_work,
-    }
 
 
 def _particles(count: int) -> str:

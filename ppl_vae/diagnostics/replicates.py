@@ -194,6 +194,8 @@ def exact_components(pair: Pair, x: Tensor, seed: int) -> Tensor:
 def mean_of(samples: Tensor) -> Estimate[float]:
     """Return the mean of independent samples, (count,), with its standard error."""
     count = len(samples)
+    if not bool(samples.isfinite().all()):
+        return Estimate(float(samples.mean()), math.inf, count)
     # From the first, so that equal samples have an error of exactly 0.
     rest = samples - samples[0]
     error = float(rest.std()) / math.sqrt(count) if count > 1 else math.inf

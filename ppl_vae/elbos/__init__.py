@@ -88,15 +88,13 @@ ESTIMATORS: dict[str, Estimator] = {
     ),
     "renyi": Estimator(
         RenyiELBO,
-        bound="importance-weighted, all data jointly",
+        bound="importance-weighted",
         value="unbiased",
         gradient="unbiased",
-        condition="no plate subsamples",
-        needs=("two particles or more", REPARAMETERISED),
+        condition="every site is inside of the plate, and the plate does not subsample",
         cost="a pass through guide and model for each particle",
         source="Li and Turner 2016, at alpha = 0",
         options={"alpha": 0},
-        min_particles=2,
     ),
     "exact": Estimator(
         Exact_ELBO,
@@ -139,9 +137,18 @@ def make(elbo: str | ELBO, *, num_particles: int = 1) -> ELBO:
     return ESTIMATORS[elbo].make(num_particles=num_particles)
 
 
-def entry_of(elbo: ELBO) -> Estimator | None:
-    """Return the entry whose class `elbo` is an instance of, exactly, or None."""
-    return next((entry for entry in ESTIMATORS.values() if type(elbo) is entry.cls), None)
+def name_of(elbo: ELBO) -> str | None:
+    """Return the name under which the class of `elbo` is registered, or None."""
+    return next((name for name, entry in ESTIMATORS.items() if type(elbo) is entry.cls), None)
+
+
+def bound_of(elbo: ELBO) -> str:
+    """Return what `elbo` estimates; with one particle every bound here is the ELBO.
+
+    An estimator that is not registered is taken to estimate the ELBO.
+    """
+    name = name_of(elbo)
+    return "elbo" if name is None or elbo.num_particles == 1 else ESTIMATORS[name].bound
 
 
 __all__ = [
@@ -153,6 +160,7 @@ __all__ = [
     "TraceIWAE_ELBO",
     "TraceSTL_ELBO",
     "TraceScoreFunction_ELBO",
-    "entry_of",
+    "bound_of",
     "make",
+    "name_of",
 ]

@@ -28,7 +28,6 @@ class Estimator:
         cost: of one gradient, in words.
         source: where it comes from.
         options: further arguments of the class.
-        min_particles: the fewest particles that the class takes.
     """
 
     cls: type[ELBO]
@@ -40,7 +39,6 @@ class Estimator:
     cost: str = ""
     source: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    min_particles: int = 1
 
     def __post_init__(self) -> None:
         checks.name("claim on the value", self.value, CLAIMS)
@@ -53,5 +51,5 @@ class Estimator:
 
     def make(self, *, num_particles: int = 1) -> ELBO:
         """Return the estimator that averages `num_particles` particles, at least 1."""
-        checks.count("num_particles", num_particles, minimum=self.min_particles)
+        checks.count("num_particles", num_particles)
         return self.cls(num_particles=num_particles, **self.options)

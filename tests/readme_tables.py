@@ -1,0 +1,70 @@
+"""The README's tables, from the registries and from what the experiments left."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ppl_vae import ESTIMATORS, MODELS
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+
+
+def _table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def pairs():
+    rows = [
+        [f"`{cls.__name__}`", f"`{name}`", cls.__doc__.splitlines()[0].replace("`", "")]
+        for name, cls in MODELS.items()
+    ]
+    return _table(["class", "name", "what it is"], rows)
+
+
+def estimators():
+    rows = [
+        [
+            f"`{name}`",
+            f"`{entry.cls.__name__}`",
+            entry.value,
+            entry.gradient,
+            entry.condition or "always",
+            "; ".join(entry.needs) or "-",
+            entry.source,
+        ]
+        for name, entry in ESTIMATORS.items()
+    ]
+    header = ["name", "class", "value", "gradient", "if", "needs", "source"]
+    return _table(header, rows)
+
+
+def mnist():
+    table = pd.read_csv(RESULTS / "mnist_bernoulli_vae" / "losses.csv")
+    rows = [[f"{v:.2f}" if isinstance(v, float) else v for v in r] for r in table.to_numpy()]
+    return _table(["run", "epochs", "train loss (nats)", "test loss (nats)"], rows)
+
+
+def toy():
+    table = pd.read_csv(RESULTS / "exponential_toy" / "rates.csv")
+    rows = [[r.rate, f"{r.r:.4f}", f"{100 * r.error:+.2f} %"] for r in table.itertuples()]
+    return _table(["guide's rate", "r", "against r*"], rows)
+
+
+TABLES = {"pairs": pairs, "estimators": estimators, "mnist": mnist, "toy": toy}
+
+
+def filled(text):
+    """Return the README with every table between its marks made anew."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name} -->\n", "<!-- end -->"
+        head, _, rest = text.partition(begin)
+        assert rest, f"the README has no mark for the table {name}"
+        text = f"{head}{begin}{make()}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text()))
