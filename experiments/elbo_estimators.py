@@ -17,6 +17,7 @@ import typer
 from ppl_vae import BernoulliVAE, compare_elbos, fit, load, plots, seeded
 
 GROUPS = ("encoder", "decoder", "overall")
+ESTIMATORS = ("trace", "trace-mean-field", "sticking-the-landing")
 
 
 def main(
@@ -52,7 +53,9 @@ def main(
                 seed=seed + end,
                 progress=False,
             )
-        result = compare_elbos(pair, x, num_replicates=replicates, seed=seed, device=device)
+        result = compare_elbos(
+            pair, x, ESTIMATORS, num_replicates=replicates, seed=seed, device=device
+        )
         for row in result.rows:
             for group in GROUPS:
                 variance = row.gradient_variance[group]
@@ -70,7 +73,8 @@ def main(
     table = pd.DataFrame(rows)
     table.to_csv(out / "along_training.csv", index=False)
     wide = table.pivot_table("variance", ["parameters", "epochs"], "estimator", sort=False)
-    wide["ratio"] = wide["trace-mean-field"] / wide["trace"]
+    for name in ESTIMATORS[1:]:
+        wide[f"{name} / trace"] = wide[name] / wide["trace"]
     print(wide.to_string(float_format="{:.4g}".format))
     draw(table, out / "along_training.png")
 

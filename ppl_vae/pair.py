@@ -192,7 +192,7 @@ class Pair(nn.Module):
 
     def _sample_like(self, blank: Tensor, seed: Seed) -> Tensor:
         with leaving_no_params(), poutine.block(), seeded(seed, self.device):
-            trace = poutine.trace(poutine.uncondition(self.model)).get_trace(blank)
+            trace: Any = poutine.trace(poutine.uncondition(self.model)).get_trace(blank)
         return trace.nodes["x"]["value"]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -154,7 +154,12 @@ def latent_walk(
     images = decode(np.stack([first.ravel(), second.ravel()], axis=-1))
     ax = _axes(ax, (4.2, 4.2))
     ax.imshow(
-        tile(images, steps), cmap="gray", vmin=0, vmax=1, extent=(-extent, extent) * 2, aspect=1
+        tile(images, steps),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        extent=(-extent, extent, -extent, extent),
+        aspect=1,
     )
     ax.set(xlabel="z, first dimension", ylabel="z, second dimension", title=title)
     return ax

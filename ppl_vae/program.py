@@ -33,8 +33,8 @@ class FunctionPair(Pair):
         # Not by attribute, which would make a module of the guide a part of this one.
         vars(self)["model"], vars(self)["guide"] = model, guide
         with poutine.block(), seeded(0, x.device), pyro.validation_enabled(False):  # noqa: FBT003
-            guide_trace = poutine.trace(guide).get_trace(x)
-            model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(x)
+            guide_trace: Any = poutine.trace(guide).get_trace(x)
+            model_trace: Any = poutine.trace(poutine.replay(model, guide_trace)).get_trace(x)
         found: dict[str, Tensor] = {}
         for trace in (guide_trace, model_trace):
             for name, site in trace.nodes.items():

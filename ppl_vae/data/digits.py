@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def read(split: str, data_dir: Path | None) -> Arrays:
     Source:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).
     """
-    bunch = load_digits()
+    bunch: Any = load_digits()
     rows = np.arange(len(bunch.target))
     train, test = train_test_split(
         rows, test_size=NUM_TEST, random_state=0, stratify=bunch.target, shuffle=True

@@ -178,7 +178,7 @@ def _particles(count: int) -> str:
     return "1 particle" if count == 1 else f"{count} particles"
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -49,7 +49,7 @@ class Estimate(Generic[T]):
     def __str__(self) -> str:
         if isinstance(self.mean, Tensor):
             return f"Estimate of shape {tuple(self.mean.shape)} from {self.num_samples} draws"
-        return plus_minus(self.mean, self.standard_error)
+        return plus_minus(self.mean, float(self.standard_error))
 
 
 def plus_minus(mean: float, error: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -102,7 +103,9 @@ class Replicator:
     """
 
     def __init__(self, pair: Pair, elbo: ELBO, x: Tensor, *, seed: int) -> None:
-        self._pair, self._elbo, self._x = pair, deferred(elbo), x
+        self._pair, self._x = pair, x
+        # Pyro's ELBO does not declare loss_and_grads, though each of its classes has it.
+        self._elbo: Any = deferred(elbo)
         self._groups = {g: list(named.values()) for g, named in pair.parameter_groups().items()}
         self._directions = directions(pair, seed)
         self._values: list[Tensor] = []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pyro.distributions import Delta
 from pyro.infer import ELBO, TraceMeanField_ELBO
 from pyro.infer.enum import get_importance_trace
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -75,7 +75,7 @@ def treatments(elbo: ELBO, pair: Pair, x: Tensor) -> list[Treatment]:
     return found
 
 
-def part(elbo: ELBO, treatment: Treatment, model: Trace, guide: Trace) -> Tensor:
+def part(elbo: ELBO, treatment: Treatment, model: Any, guide: Any) -> Tensor:  # noqa: ANN401
     """Return one site's part of the ELBO at one draw, a scalar in nats."""
     name = treatment.site
     if treatment.role == OBSERVED:
@@ -92,7 +92,7 @@ def part(elbo: ELBO, treatment: Treatment, model: Trace, guide: Trace) -> Tensor
     return model.nodes[name]["log_prob_sum"] - guide.nodes[name]["log_prob_sum"]
 
 
-def draw_traces(program: Program) -> tuple[Trace, Trace]:
+def draw_traces(program: Program) -> tuple[Any, Any]:
     """Return the traces of model and guide at one draw, with their log-densities."""
     infinite = float("inf")
     return get_importance_trace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
 import torch
 from pyro import poutine
@@ -39,8 +41,8 @@ def first_bad_site(pair: Pair, x: Tensor) -> tuple[str | None, str]:
     bad = [name for name, p in pair.named_parameters() if not p.isfinite().all()]
     cause = f"parameter {bad[0]} is not finite" if bad else "the parameters are finite"
     with pyro.validation_enabled(False), leaving_no_params():  # noqa: FBT003
-        guide = poutine.trace(pair.guide).get_trace(x)
-        model = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+        guide: Any = poutine.trace(pair.guide).get_trace(x)
+        model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
         for side, trace in (("guide", guide), ("model", model)):
             trace.compute_log_prob()
             for name, site in trace.nodes.items():

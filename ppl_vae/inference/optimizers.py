@@ -79,7 +79,7 @@ class Updater:
         else:
             arguments = self.optimizer.pt_optim_args
             settings = arguments if isinstance(arguments, dict) else {}
-            kind = f"pyro.optim.{self.optimizer.pt_optim_constructor.__name__}"
+            kind = f"pyro.optim.{getattr(self.optimizer.pt_optim_constructor, '__name__', '?')}"
         return {"class": kind} | {k: v for k, v in settings.items() if _is_plain(v)}
 
     def state(self) -> Any:  # noqa: ANN401

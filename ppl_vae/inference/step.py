@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pyro.infer import ELBO
@@ -27,7 +28,8 @@ class Step:
     def __init__(self, pair: Pair, elbo: ELBO, update: Callable[[list[Tensor]], None]) -> None:
         self.pair = pair
         self.update = update
-        self.elbo = deferred(elbo)
+        # Pyro's ELBO does not declare loss_and_grads, though each of its classes has it.
+        self.elbo: Any = deferred(elbo)
         self._parameters = [p for p in pair.parameters() if p.requires_grad]
 
     def gradient(self, x: Tensor) -> Tensor:
@@ -38,7 +40,7 @@ class Step:
         loss = self.elbo.loss_and_grads(self.pair.model, self.pair.guide, x)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if num_examples > 1:
-            torch._foreach_mul_(gradients, 1 / num_examples)
+            torch._foreach_mul_(gradients, 1 / num_examples)  # pyright: ignore[reportPrivateImportUsage]
         return torch.as_tensor(loss) / num_examples
 
     def apply(self) -> None:
