@@ -8,6 +8,7 @@ from ppl_vae import ESTIMATORS, MODELS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
+MEASURED = ["largest bias, z", "encoder variance", "decoder variance", "time"]
 
 
 def _table(header, rows):
@@ -24,6 +25,7 @@ def pairs():
 
 
 def estimators():
+    measured = pd.read_csv(RESULTS / "estimator_claims" / "claims.csv", index_col="estimator")
     rows = [
         [
             f"`{name}`",
@@ -33,11 +35,19 @@ def estimators():
             entry.condition or "always",
             "; ".join(entry.needs) or "-",
             entry.source,
+            *_measured(measured.loc[name]),
         ]
         for name, entry in ESTIMATORS.items()
     ]
-    header = ["name", "class", "value", "gradient", "if", "needs", "source"]
+    header = ["name", "class", "value", "gradient", "if", "needs", "source", *MEASURED]
     return _table(header, rows)
+
+
+def _measured(row):
+    biased = f"; biased on {row['biased on']}" if isinstance(row["biased on"], str) else ""
+    numbers = [row["encoder variance"], row["decoder variance"], row["time"]]
+    shown = ["-" if pd.isna(number) else f"{number:.2g}" for number in numbers]
+    return [f"{row['largest |z|']:.1f}{biased}", *shown]
 
 
 def mnist():

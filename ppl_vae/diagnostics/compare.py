@@ -161,7 +161,8 @@ def _row(
     if bias.standard_error <= rounding:
         gap = 0.0 if abs(bias.mean) <= rounding else bias.mean
         bias = Estimate(gap, 0.0, bias.num_samples)
-    size = found.components.abs().amax(0).maximum(reference.components.abs().amax(0))
+    # A component is a sum over the group's gradient, whose length bounds its rounding.
+    size = torch.tensor([found.length(group) for group in pair.parameter_groups()])
     row.reference = reference.name
     row.bias = bias
     row.bias_z_score = bias.z_score(0.0)

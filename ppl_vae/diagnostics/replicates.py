@@ -81,6 +81,11 @@ class Replicates:
         blocks = mean_of(self.block_variances[group])
         return Estimate(blocks.mean, blocks.standard_error, len(self.values))
 
+    def length(self, group: str = OVERALL) -> float:
+        """Return the root mean square length of one gradient."""
+        square = self.squared_means[group] + self.gradient_variance(group).mean
+        return math.sqrt(max(square, 0.0))
+
     def signal_to_noise(self, group: str = OVERALL) -> float:
         """Return the length of the mean gradient over the gradient's standard deviation."""
         variance = self.gradient_variance(group).mean
