@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae import checks
-from ppl_vae.seeding import Seed, seeded
+from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 _serial = itertools.count(1)
 
@@ -191,7 +191,9 @@ class Pair(nn.Module):
         return self._sample_like(self.blank(checks.count("n", n)), seed)
 
     def _sample_like(self, blank: Tensor, seed: Seed) -> Tensor:
-        with leaving_no_params(), poutine.block(), seeded(seed, self.device):
+        # A stream of its own: the same seed may have made the weights, or the caller's data.
+        stream = derive(as_int(seed), "sample")
+        with leaving_no_params(), poutine.block(), seeded(stream, self.device):
             trace: Any = poutine.trace(poutine.uncondition(self.model)).get_trace(blank)
         return trace.nodes["x"]["value"]
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 T = TypeVar("T", float, Tensor)
@@ -37,11 +38,11 @@ class Estimate(Generic[T]):
     def z_score(self, reference: T) -> T:
         """Return the distance from an exact value in standard errors (elementwise).
 
-        Zero error and zero distance give 0; zero error elsewhere an infinity.
+        No distance gives 0, whatever the error; no error elsewhere an infinity; a NaN stays one.
         """
         gap = self.mean - reference
         if isinstance(gap, Tensor):
-            return (gap / self.standard_error).nan_to_num(0.0, math.inf, -math.inf)
+            return torch.where(gap == 0, 0.0, gap / self.standard_error)
         if self.standard_error == 0:
             return 0.0 if gap == 0 else math.copysign(math.inf, gap)
         return gap / self.standard_error

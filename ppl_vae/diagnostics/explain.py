@@ -21,7 +21,7 @@ from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.program import Functions, as_pair
-from ppl_vae.seeding import seeded
+from ppl_vae.seeding import derive, seeded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +150,8 @@ def explain_elbo(
     """
     checks.count("num_draws", num_draws, minimum=2)
     estimator = make(elbo)
-    with leaving_no_params(), seeded(seed, checks.floating("x", x).device):
+    stream = derive(seed, "explain")
+    with leaving_no_params(), seeded(stream, checks.floating("x", x).device):
         subject = as_pair(pair, x)
         subject.check(x)
         program = Program(subject.model, subject.guide, (x,), {})

@@ -31,6 +31,9 @@ def test_z_scores():
     batch = Estimate(torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.0]), 10)
     assert batch.z_score(torch.tensor([0.0, 1.0])).tolist() == [2.0, 0.0]
     assert "shape (2,)" in str(batch)
+    assert math.isnan(Estimate(math.nan, 0.1, 10).z_score(1.0))
+    failed = Estimate(torch.tensor([math.nan]), torch.tensor([0.1]), 10)
+    assert bool(failed.z_score(torch.tensor([0.0])).isnan().all())
 
 
 def test_mean_has_the_textbook_standard_error():
