@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ppl_vae import closed_forms, data, diagnostics, elbos, inference, models, plots
     from ppl_vae.data import ImageData, load
-    from ppl_vae.diagnostics import Estimate, compare_elbos, explain_elbo
+    from ppl_vae.diagnostics import (
+        Estimate,
+        aggregate_posterior,
+        compare_elbos,
+        expectation,
+        explain_elbo,
+        monte_carlo_kl,
+    )
     from ppl_vae.elbos import (
         ESTIMATORS,
         Exact_ELBO,
@@ -56,11 +63,14 @@ _HOME = {
     "TraceIWAE_ELBO": "elbos",
     "TraceSTL_ELBO": "elbos",
     "TraceScoreFunction_ELBO": "elbos",
+    "aggregate_posterior": "diagnostics",
     "compare_elbos": "diagnostics",
+    "expectation": "diagnostics",
     "explain_elbo": "diagnostics",
     "fit": "inference",
     "load": "data",
     "load_pair": "inference",
+    "monte_carlo_kl": "diagnostics",
     "save_pair": "inference",
     "seeded": "seeding",
 }
@@ -85,17 +95,20 @@ __all__ = [
     "TraceIWAE_ELBO",
     "TraceSTL_ELBO",
     "TraceScoreFunction_ELBO",
+    "aggregate_posterior",
     "closed_forms",
     "compare_elbos",
     "data",
     "diagnostics",
     "elbos",
+    "expectation",
     "explain_elbo",
     "fit",
     "inference",
     "load",
     "load_pair",
     "models",
+    "monte_carlo_kl",
     "plots",
     "save_pair",
     "seeded",

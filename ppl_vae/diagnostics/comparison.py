@@ -81,8 +81,8 @@ class ElboComparison:
         if any(row.reference not in ("", "closed form") for row in self.rows):
             notes.append(
                 "Where there is no closed form, bias is the mean difference, replicate by "
-                "replicate, from the estimators named under 'against', which are unbiased by "
-                "construction."
+                "replicate, from the other estimators of the same bound that are unbiased for "
+                "every pair they serve, weighed by their precision."
             )
         return notes
 

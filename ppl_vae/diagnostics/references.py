@@ -12,6 +12,7 @@ from ppl_vae.diagnostics.replicates import OVERALL, Replicates, exact_components
 from ppl_vae.elbos import ESTIMATORS, bound_of, name_of
 from ppl_vae.pair import Pair
 
+POOLED = "the unbiased, pooled"
 # On a single site whose KL is valid, the two have the same gradient, draw by draw.
 SAME_GRADIENT = {"analytic-kl": "trace-mean-field", "trace-graph": "trace"}
 
@@ -52,11 +53,19 @@ def choose_reference(
     ]
     if not pool:
         return None
+    members = [measured[n] for n in pool]
     return Reference(
-        " + ".join(pool),
-        torch.stack([measured[n].values for n in pool]).mean(0),
-        torch.stack([measured[n].components for n in pool]).mean(0),
+        pool[0] if len(pool) == 1 else POOLED,
+        _pooled([m.values for m in members], [m.value_variance().mean for m in members]),
+        _pooled([m.components for m in members], [m.gradient_variance().mean for m in members]),
     )
+
+
+def _pooled(samples: list[Tensor], variances: list[float]) -> Tensor:
+    """Return the mean of several estimators' samples, weighed by their precision."""
+    weights = 1 / torch.tensor(variances, dtype=torch.float64).clamp_min(1e-300)
+    weights = weights / weights.sum()
+    return torch.stack([w * s for w, s in zip(weights, samples, strict=True)]).sum(0)
 
 
 def target(elbo: ELBO) -> tuple[str, int]:
