@@ -1,8 +1,13 @@
 """Every test starts in float64, with its own seed, an empty param store and validation on."""
 
-import pyro
-import pytest
-import torch
+import os
+
+# Small tensors: threads cost more than they give, far more on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pyro  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
