@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from ppl_vae import checks
@@ -14,10 +14,12 @@ from ppl_vae.elbos.kl_plan import (
     divergence,
     plan_sites,
     raise_if_infinite,
-    same_weights,
 )
 from ppl_vae.elbos.pathwise import Draw, PathwiseELBO, Program
-from ppl_vae.elbos.traces import latent_sites, observed_sites
+from ppl_vae.elbos.structure import structure
+from ppl_vae.elbos.traces import density_sites, total
+
+MAX_PLANS = 100
 
 
 class TraceAnalyticKL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
@@ -34,7 +36,7 @@ class TraceAnalyticKL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
     Gradient: its derivative along the reparameterised draws.
     Bias: none, bottom-up hierarchies included, where Pyro's ``TraceMeanField_ELBO`` is biased.
     Needs: reparameterised sites.
-    Cost: one pass through guide and model; the first call, and each new structure, two more.
+    Cost: one pass through guide and model; the first call, and each new structure, one more.
     Source: the condition is the one in the docstring of Pyro's ``TraceMeanField_ELBO``, there not
         checked but by the order of the sites.
 
@@ -44,7 +46,8 @@ class TraceAnalyticKL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
         **options: of ``pyro.infer.ELBO``.
 
     Raises:
-        ValueError: a guide whose support leaves the prior's, when it is first used.
+        ValueError: a guide whose support leaves the prior's: when it is first used and, while
+            Pyro validates, at any step.
         NotImplementedError: with `strict`, a site without a closed form that may be used.
 
     Example:
@@ -61,47 +64,35 @@ class TraceAnalyticKL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
 
     def bound(self, draws: list[Draw], program: Program) -> Tensor:
         """Return the mean over the particles."""
-        total: Tensor = torch.zeros(())
+        parts = []
         for draw in draws:
             plan = self.plan(draw, program)
-            in_guide, in_model = latent_sites(draw.guide), latent_sites(draw.model)
+            in_guide, in_model = density_sites(draw.guide), density_sites(draw.model)
             settled = set()
             for name, site in plan.items():
                 if site.how == CLOSED_FORM:
-                    total = total - divergence(in_model[name], in_guide[site.source])
+                    parts.append(-divergence(in_model[name], in_guide[site.source]))
                     settled |= {name, site.source}
-                else:
-                    total = total + in_model[name]["log_prob_sum"]
-            for name, site in in_guide.items():
-                if name not in settled:
-                    total = total - site["log_prob_sum"]
-            for site in observed_sites(draw.model).values():
-                total = total + site["log_prob_sum"]
-        return total / self.num_particles
+            parts += [-s["log_prob_sum"] for n, s in in_guide.items() if n not in settled]
+            parts += [s["log_prob_sum"] for n, s in in_model.items() if n not in settled]
+        result = total(parts)
+        if is_validation_enabled() and bool(result.isneginf()):
+            for draw in draws:
+                raise_if_infinite(plan_sites(program, draw.model, draw.guide))
+        return result / self.num_particles
 
     def plan(self, draw: Draw, program: Program) -> dict[str, SitePlan]:
         """Return how each latent of the model is treated; decided once for each structure."""
-        key = (program.model, program.guide, *_structure(draw))
+        key = structure(draw, program)
         if key not in self._plans:
             plan = plan_sites(program, draw.model, draw.guide)
             raise_if_infinite(plan)
             if self.strict:
                 _refuse_to_sample(plan)
+            while len(self._plans) >= MAX_PLANS:
+                del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
         return self._plans[key]
-
-
-def _structure(draw: Draw) -> tuple[object, ...]:
-    """Return what a plan depends on, but for model and guide themselves."""
-    in_guide = latent_sites(draw.guide)
-    sites = [
-        (name, type(site["fn"]), site["is_observed"])
-        for trace in (draw.model, draw.guide)
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-    ]
-    weights = [same_weights(s, in_guide[n]) for n, s in latent_sites(draw.model).items()]
-    return *sites, *weights
 
 
 def _refuse_to_sample(plan: dict[str, SitePlan]) -> None:

@@ -11,19 +11,65 @@ from pyro import poutine
 from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provenance
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from ppl_vae.elbos.traces import latent_sites
+from ppl_vae.elbos.traces import is_subsample, latent_sites
 
 Parents = dict[str, set[str]]
 
+# What leaves tensors behind, and marks with them.
+_LEAVING = {
+    *("item", "tolist", "numpy", "__array__", "__dlpack__", "equal", "allclose", "is_nonzero"),
+    *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__"),
+    "__setitem__",
+}
+
+
+class _LostTrackError(Exception):
+    """A program did with a marked value what marks do not follow."""
+
 
 class _TrackLatents(Messenger):
-    """Marks the value of every latent with its name; operations carry the marks on."""
+    """Marks the value of every latent with its name; operations carry the marks on.
+
+    The value is also a leaf of autograd, which sees through what marks do not: writing into a
+    part of a tensor, ``torch.jit`` and ``torch.vmap``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaves: dict[str, Tensor] = {}
 
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
-        if torch.is_tensor(msg["value"]) and not msg["is_observed"]:
-            value = detach_provenance(msg["value"])
-            msg["value"] = ProvenanceTensor(value, frozenset({msg["name"]}))
+        name, value = msg["name"], msg["value"]
+        if not torch.is_tensor(value) or msg["is_observed"] or is_subsample(msg):
+            return
+        value = detach_provenance(value).detach()
+        if value.is_floating_point():
+            value = self.leaves[name] = self.leaves.get(name, value).requires_grad_()
+        msg["value"] = ProvenanceTensor(value, frozenset({name}))
+
+
+class _RefuseToLeave(TorchFunctionMode):
+    """Raises where a marked value turns into one that cannot be marked."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,  # noqa: ANN401
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        kwargs = kwargs or {}
+        marks = get_provenance([args, kwargs])
+        if marks:
+            name = getattr(func, "__name__", "")
+            in_place = name.endswith("_") and not name.endswith("__")
+            unseen = in_place and get_provenance(args[:1]) != marks
+            if name in _LEAVING or unseen or kwargs.get("out") is not None:
+                raise _LostTrackError(name)
+        return func(*args, **kwargs)
 
 
 def parents(
@@ -31,35 +77,42 @@ def parents(
     guide: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    traces: tuple[Trace, Trace],
 ) -> tuple[Parents, Parents]:
     """Return, for every latent, the latents on whose values its distribution depends.
 
     Found by running model and guide once with marked values, not from the order of their sites.
-    Where a program cannot be followed so, every earlier latent counts as a parent, which is never
-    too few. The random state is left as it was.
+    Where a program cannot be followed so (it branches on a latent, say), every earlier latent
+    counts as a parent, which is never too few. The random state is left as it was.
 
     Args:
         model: a Pyro model.
         guide: its guide.
         args: what both are called with.
         kwargs: likewise.
+        traces: a trace of the model and one of the guide, for the order of their sites.
 
     Returns:
         The model's parents and the guide's, by site.
     """
-    with torch.random.fork_rng(), torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
-        with poutine.block():
-            plain = poutine.trace(guide).get_trace(*args, **kwargs)
-            plain_model = poutine.trace(poutine.replay(model, plain)).get_trace(*args, **kwargs)
-        try:
-            with poutine.block(), _TrackLatents():
-                marked = poutine.trace(guide).get_trace(*args, **kwargs)
-                marked_model = poutine.trace(poutine.replay(model, marked)).get_trace(
-                    *args, **kwargs
-                )
-            return _marked_parents(marked_model), _marked_parents(marked)
-        except Exception:  # whatever a subclass of Tensor may break in a user's program
-            return _earlier(plain_model), _earlier(plain)
+    values = [site["value"] for trace in traces for site in latent_sites(trace).values()]
+    devices = {v.device for v in values if torch.is_tensor(v) and v.is_cuda}
+    track = _TrackLatents()
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            torch.enable_grad(),
+            pyro.validation_enabled(False),  # noqa: FBT003
+            poutine.block(),
+            track,
+            _RefuseToLeave(),
+        ):
+            marked = poutine.trace(guide).get_trace(*args, **kwargs)
+            marked_model = poutine.trace(poutine.replay(model, marked)).get_trace(*args, **kwargs)
+            return _marked_parents(marked_model, track), _marked_parents(marked, track)
+    except Exception:  # whatever marks may break in a user's program
+        return _earlier(traces[0]), _earlier(traces[1])
 
 
 def descendants(parents_of: Parents, site: str) -> set[str]:
@@ -72,13 +125,24 @@ def descendants(parents_of: Parents, site: str) -> set[str]:
         found |= more
 
 
-def _marked_parents(trace: Trace) -> Parents:
-    names = set(latent_sites(trace))
+def _marked_parents(trace: Trace, track: _TrackLatents) -> Parents:
+    sites = latent_sites(trace)
     found = {}
-    for name, site in latent_sites(trace).items():
-        value = detach_provenance(site["value"])
-        found[name] = set(get_provenance(site["fn"].log_prob(value))) & names - {name}
+    for name, site in sites.items():
+        value = detach_provenance(site["value"]).detach()
+        log_prob = site["fn"].log_prob(value)
+        marks = set(get_provenance([log_prob, site["scale"], site["mask"]]))
+        found[name] = (marks | _reached(detach_provenance(log_prob), track)) & set(sites) - {name}
     return found
+
+
+def _reached(output: Tensor, track: _TrackLatents) -> set[str]:
+    """Return the latents that autograd finds behind `output`."""
+    if not output.requires_grad:
+        return set()
+    names, leaves = list(track.leaves), list(track.leaves.values())
+    slopes = torch.autograd.grad(output.sum(), leaves, retain_graph=True, allow_unused=True)
+    return {name for name, slope in zip(names, slopes, strict=True) if slope is not None}
 
 
 def _earlier(trace: Trace) -> Parents:

@@ -39,7 +39,10 @@ class TraceDReG_ELBO(TraceIWAE_ELBO):  # noqa: N801  (Pyro's naming)
         weights = Weights(draws, self.plate)
         normalised = weights.normalised()
         value = weights.bound().detach()
-        through_model = weights.scale * (normalised * weights.log_p).sum() + weights.rest
+        # A draw that the model rules out has the weight 0, and no part in the sums.
+        counted = normalised > 0
+        log_p = weights.log_p.where(counted, 0)
+        through_model = weights.scale * (normalised * log_p).sum() + weights.rest
         total = value + through_model - through_model.detach()
         squared = weights.by_draw(normalised.square())
         for draw, share, ratio in zip(

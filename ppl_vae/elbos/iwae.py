@@ -42,6 +42,8 @@ class TraceIWAE_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
         True
     """
 
+    shares_subsamples = True
+
     def __init__(self, num_particles: int = 10, *, plate: str = "data", **options: Any) -> None:  # noqa: ANN401
         super().__init__(num_particles, **options)
         self.plate = plate

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl_divergence
 
 from ppl_vae import checks
+from ppl_vae.elbos.closed_kl import base, obstacle
 from ppl_vae.elbos.dependencies import Parents, descendants, parents
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site, latent_sites
@@ -44,13 +45,19 @@ def plan_sites(program: Program, model: Trace, guide: Trace) -> dict[str, SitePl
     given this very site, and are not independent of it.
     """
     above_in_model, above_in_guide = parents(
-        program.model, program.guide, program.args, program.kwargs
+        program.model, program.guide, program.args, program.kwargs, traces=(model, guide)
     )
     in_guide = latent_sites(guide)
-    return {
+    plans = {
         name: _plan(name, site, in_guide, above_in_model, above_in_guide)
         for name, site in latent_sites(model).items()
     }
+    taken = Counter(plan.source for plan in plans.values() if plan.how == CLOSED_FORM)
+    for name, plan in plans.items():
+        if taken[plan.source] > 1:
+            why = f"other sites too take the value of {plan.source}, whose entropy counts once"
+            plans[name] = SitePlan(SAMPLED, plan.is_valid, why, name)
+    return plans
 
 
 def _plan(
@@ -60,20 +67,17 @@ def _plan(
     below = model.get(name, set()) & descendants(guide, source)
     is_valid = not below
     fn, prior = in_guide[source]["fn"], site["fn"]
-    if isinstance(_base(fn), Delta):
-        why = "a Delta has no closed form; its value comes from another site"
-        return SitePlan(SAMPLED, is_valid, why, name)
+    why_not = obstacle(fn, prior)
+    if why_not:
+        return SitePlan(SAMPLED, is_valid, why_not, name)
     try:
         with torch.no_grad():
-            divergence = kl_divergence(fn, prior)
-            needs_entropy = not same_weights(site, in_guide[source])
-            if needs_entropy:
-                fn.entropy()
+            kl = divergence(site, in_guide[source])
     except NotImplementedError:
-        pair = f"{type(_base(fn)).__name__} against {type(_base(prior)).__name__}"
+        pair = f"{type(base(fn)).__name__} against {type(base(prior)).__name__}"
         return SitePlan(SAMPLED, is_valid, f"no closed form is known for {pair}", name)
-    if bool(divergence.isposinf().any()):
-        why = f"the guide puts mass where {type(_base(prior)).__name__} has none"
+    if bool(kl.isposinf()):
+        why = f"the guide puts mass where {type(base(prior)).__name__} has none"
         return SitePlan(INFINITE, is_valid, why, source)
     if below:
         listed = ", ".join(sorted(below))
@@ -112,24 +116,18 @@ def _source(name: str, in_guide: dict[str, Site]) -> str:
     Pyro's AutoNormal draws so: an unconstrained Normal, then a Delta at its image. Where the image
     is the draw itself, the Normal is the guide.
     """
-    fn = _base(in_guide[name]["fn"])
+    fn = base(in_guide[name]["fn"])
     if not isinstance(fn, Delta) or bool((torch.as_tensor(fn.log_density) != 0).any()):
         return name
     for other, site in in_guide.items():
-        value = site["value"]
-        if (
-            site["infer"].get("is_auxiliary")
-            and value.shape == fn.v.shape
-            and value.data_ptr() == fn.v.data_ptr()
-        ):
+        if site["infer"].get("is_auxiliary") and _is_same_memory(site["value"], fn.v):
             return other
     return name
 
 
-def _base(fn: Any) -> Distribution:  # noqa: ANN401
-    while hasattr(fn, "base_dist") and type(fn).__name__ in ("Independent", "MaskedDistribution"):
-        fn = fn.base_dist
-    return fn
+def _is_same_memory(first: torch.Tensor, second: torch.Tensor) -> bool:
+    layouts = [(t.data_ptr(), t.shape, t.stride()) for t in (first, second)]
+    return layouts[0] == layouts[1]
 
 
 def same_weights(first: Site, second: Site) -> bool:

@@ -15,7 +15,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
-from ppl_vae.elbos.traces import check_traces
+from ppl_vae import checks
+from ppl_vae.elbos.subsamples import SameSubsamples
+from ppl_vae.elbos.traces import check_masks, check_sites
 
 Function = Callable[..., Any]
 
@@ -86,16 +88,24 @@ class PathwiseELBO(ELBO):
     Args:
         num_particles: draws in each estimate, at least 1.
         **options: of ``pyro.infer.ELBO``, such as ``vectorize_particles``.
+
+    Attributes:
+        cuts_latents: whether `bound` needs ``Draw.cut``.
+        shares_subsamples: whether all particles are to see the same data points of a plate that
+            subsamples.
+
+    Raises:
+        TypeError: `num_particles` is no int.
+        ValueError: `num_particles` below 1; at a step, a site that model or guide lacks, or masks
+            that hide everything (looked for while Pyro validates).
+        NotImplementedError: at a step, a draw of the guide that is not reparameterised.
     """
 
     cuts_latents = False
+    shares_subsamples = False
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:  # noqa: ANN401
-        if num_particles < 1:
-            raise ValueError(
-                f"expected num_particles of at least 1; got {num_particles}. "
-                "An estimate needs a draw."
-            )
+        checks.count("num_particles", num_particles)
         super().__init__(num_particles=num_particles, **options)
 
     @abstractmethod
@@ -144,9 +154,10 @@ class PathwiseELBO(ELBO):
         return loss.detach()
 
     def _draws(self, program: Program) -> Iterator[Draw]:
+        shared = SameSubsamples() if self.shares_subsamples else Messenger()
         for _ in range(1 if self.vectorize_particles else self.num_particles):
             cut = CutAtLatents()
-            with cut if self.cuts_latents else CutAtNothing():
+            with shared, cut if self.cuts_latents else Messenger():
                 # One trace at a time, so that each has a cut of its own.
                 model_trace, guide_trace = next(
                     iter(
@@ -161,8 +172,9 @@ class PathwiseELBO(ELBO):
         self, model: Function, guide: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Trace, Trace]:
         traces = get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
+        check_sites(*traces)
         if is_validation_enabled():
-            check_traces(*traces)
+            check_masks(traces[0])
         return traces
 
 
@@ -174,10 +186,6 @@ class Program:
     guide: Function
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-
-
-class CutAtNothing(Messenger):
-    """Leaves every draw as it is."""
 
 
 def _slopes(

@@ -6,9 +6,16 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+from pyro.distributions import Delta, Unit
+from pyro.distributions.util import is_identically_zero
 from pyro.infer import Trace_ELBO
+from pyro.infer.util import MultiFrameTensor, torch_item
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from ppl_vae import checks
+from ppl_vae.elbos.traces import check_sites, density_sites, log_density
 
 
 class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
@@ -27,9 +34,17 @@ class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
     Source: Williams, 1992; Ranganath, Gerrish and Blei, Black Box Variational Inference, 2014.
 
     Args:
-        num_particles: draws in each estimate.
+        num_particles: draws in each estimate, at least 1.
         **options: of ``pyro.infer.Trace_ELBO``.
+
+    Raises:
+        TypeError: `num_particles` is no int.
+        ValueError: `num_particles` below 1; at a step, a site that model or guide lacks.
     """
+
+    def __init__(self, num_particles: int = 1, **options: Any) -> None:  # noqa: ANN401
+        checks.count("num_particles", num_particles)
+        super().__init__(num_particles=num_particles, **options)
 
     def _get_trace(
         self,
@@ -39,22 +54,57 @@ class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
         kwargs: dict[str, Any],
     ) -> tuple[Trace, Trace]:
         with _WithoutReparameterisation():
-            return super()._get_trace(model, guide, args, kwargs)
+            traces = super()._get_trace(model, guide, args, kwargs)
+        check_sites(*traces, reparameterised=False)
+        return traces
+
+    def _differentiable_loss_particle(
+        self, model_trace: Trace, guide_trace: Trace
+    ) -> tuple[Any, Tensor]:
+        """Return the loss, and a scalar with its gradient.
+
+        As in the base class, but that f counts the guide's auxiliary sites too: without them its
+        gradient lacks that of their entropy.
+        """
+        guide = density_sites(guide_trace).values()
+        ratio = MultiFrameTensor()
+        for site in density_sites(model_trace).values():
+            ratio.add((site["cond_indep_stack"], site["log_prob"].detach()))
+        for site in guide:
+            ratio.add((site["cond_indep_stack"], -site["log_prob"].detach()))
+        log_p, log_q = log_density(model_trace), log_density(guide_trace)
+        surrogate = log_p
+        for site in guide:
+            _, score, entropy = site["score_parts"]
+            if not is_identically_zero(entropy):
+                surrogate = surrogate - entropy.sum()
+            if not is_identically_zero(score):
+                weight: Any = ratio.sum_to(site["cond_indep_stack"])
+                surrogate = surrogate + (weight * score).sum()
+        return torch_item(log_q - log_p), -surrogate
 
 
 class _WithoutReparameterisation(Messenger):
-    """Takes the rsample from every distribution that is drawn from."""
+    """Takes the rsample from every distribution that is drawn from, and from the guide's factors.
+
+    A Delta keeps it: it has no density by whose score its value could be learned.
+    """
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         fn = msg["fn"]
-        if getattr(fn, "has_rsample", False) and not msg["is_observed"]:
+        is_given = msg["is_observed"] and not isinstance(fn, Unit)
+        if getattr(fn, "has_rsample", False) and not is_given:
             msg["fn"] = _without_rsample(fn)
 
 
 def _without_rsample(fn: Any) -> Any:  # noqa: ANN401
     """Return a copy, since a guide may keep its distributions from step to step."""
+    if isinstance(fn, Delta):
+        return fn
     twin = copy.copy(fn)
     if hasattr(fn, "base_dist"):
         twin.base_dist = _without_rsample(fn.base_dist)
-        return twin
-    return twin.has_rsample_(False)  # noqa: FBT003
+    # Some have an rsample because their base has one, others by their class.
+    if not isinstance(getattr(type(fn), "has_rsample", None), property):
+        twin.has_rsample = False
+    return twin

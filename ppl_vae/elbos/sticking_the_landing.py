@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ppl_vae.elbos.pathwise import Draw, PathwiseELBO, Program
+from ppl_vae.elbos.traces import log_density, total
 
 
 class TraceSTL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
@@ -39,8 +39,8 @@ class TraceSTL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
 
     def bound(self, draws: list[Draw], program: Program) -> Tensor:
         """Return the mean of log p(x, z) - log q(z) over the particles."""
-        total = torch.zeros(())
+        parts = []
         for draw in draws:
-            log_p, log_q = draw.model.log_prob_sum(), draw.guide.log_prob_sum()
-            total = total + log_p - log_q.detach() + draw.path(log_p - log_q)
-        return total / self.num_particles
+            log_p, log_q = log_density(draw.model), log_density(draw.guide)
+            parts.append(log_p - log_q.detach() + draw.path(log_p - log_q))
+        return total(parts) / self.num_particles

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
 
 from ppl_vae import checks
 
 Site = dict[str, Any]
 
 
+def is_subsample(site: Any) -> bool:  # noqa: ANN401
+    """Return whether a site is a plate's choice of data points."""
+    return site_is_subsample(site)
+
+
 def sample_sites(trace: Trace, wanted: Callable[[Site], bool]) -> dict[str, Site]:
-    """Return the sample sites that are `wanted`, by name, in the order of the trace."""
-    nodes = trace.nodes.items()
-    return {n: site for n, site in nodes if site["type"] == "sample" and wanted(site)}
+    """Return the sample sites that are `wanted`, by name, in the order of the trace.
+
+    The choice of a plate that subsamples is none of them.
+    """
+    nodes: Any = trace.nodes.items()
+    return {
+        name: site
+        for name, site in nodes
+        if site["type"] == "sample" and not is_subsample(site) and wanted(site)
+    }
 
 
 def observed_sites(trace: Trace) -> dict[str, Site]:
@@ -29,14 +43,38 @@ def latent_sites(trace: Trace) -> dict[str, Site]:
     return sample_sites(trace, lambda site: not site["is_observed"])
 
 
-def check_traces(model: Trace, guide: Trace) -> None:
-    """Raise unless a reparameterised estimator can serve the model and the guide.
+def density_sites(trace: Trace) -> dict[str, Site]:
+    """Return the sites that have a density: all but ``pyro.deterministic``.
+
+    Of a guide these are its draws and its factors (``pyro.factor``).
+    """
+    return sample_sites(trace, lambda site: not site["infer"].get("_deterministic"))
+
+
+def total(log_probs: Iterable[Tensor]) -> Tensor:
+    """Return the sum of some scalars, of their dtype and on their device; 0 for none."""
+    first, *rest = list(log_probs) or [torch.zeros(())]
+    return sum(rest, first)
+
+
+def log_density(trace: Trace) -> Tensor:
+    """Return the sum of the log-densities of all sites, with their scales and masks, in nats."""
+    return total(site["log_prob_sum"] for site in density_sites(trace).values())
+
+
+def check_sites(model: Trace, guide: Trace, *, reparameterised: bool = True) -> None:
+    """Raise unless model and guide draw the same latents, and in a way that can be served.
+
+    Args:
+        model: a trace of the model.
+        guide: a trace of the guide.
+        reparameterised: whether every draw of the guide must be so.
 
     Raises:
-        ValueError: a latent of one side that the other lacks, or masks that hide every site.
+        ValueError: a latent of one side that the other lacks.
         NotImplementedError: a draw of the guide that is not reparameterised.
     """
-    in_model, in_guide = latent_sites(model), latent_sites(guide)
+    in_model, in_guide = latent_sites(model), density_sites(guide)
     for name in in_model:
         if name not in in_guide:
             raise ValueError(
@@ -55,7 +93,7 @@ def check_traces(model: Trace, guide: Trace) -> None:
                     'Draw it in the model too, or mark it infer={"is_auxiliary": True}.',
                 )
             )
-        if not getattr(site["fn"], "has_rsample", False):
+        if reparameterised and not getattr(site["fn"], "has_rsample", False):
             raise NotImplementedError(
                 checks.message(
                     f"a reparameterised distribution at the guide's site {name!r}",
@@ -63,12 +101,16 @@ def check_traces(model: Trace, guide: Trace) -> None:
                     "Choose 'trace' or 'score-function', or another distribution.",
                 )
             )
-    sites = [*observed_sites(model).values(), *in_model.values()]
-    if sites and all(_hidden(site["mask"]) for site in sites):
+
+
+def check_masks(model: Trace) -> None:
+    """Raise ValueError if masks hide every entry of every site of the model."""
+    sites = density_sites(model)
+    if sites and all(_hidden(site["mask"]) for site in sites.values()):
         raise ValueError(
             checks.message(
                 "at least one entry that the masks leave in",
-                f"masks that hide every entry of {_listed(site['name'] for site in sites)}",
+                f"masks that hide every entry of {_listed(sites)}",
                 "Leave such a batch out.",
             )
         )
@@ -80,5 +122,5 @@ def _hidden(mask: object) -> bool:
     return mask is False
 
 
-def _listed(names: Any) -> str:  # noqa: ANN401
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "none"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from pyro.poutine.indep_messenger import CondIndepStackFrame
-from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.elbos.pathwise import Draw
-from ppl_vae.elbos.traces import Site, latent_sites, observed_sites
+from ppl_vae.elbos.traces import Site, density_sites, latent_sites
 
 PARTICLES = "num_particles_vectorized"
 
@@ -20,42 +19,48 @@ PARTICLES = "num_particles_vectorized"
 class Weights:
     """Logarithms of the importance weights of all particles, data point by data point.
 
-    Masks hide entries from the weights; the factor by which a plate that subsamples scales its
-    sites is taken out of them, for it belongs outside of the logarithm.
+    Masks hide entries from the weights; the factor by which the plate of data points scales its
+    sites if it subsamples is taken out of them, for it belongs outside of the logarithm.
 
     Args:
-        draws: the particles.
+        draws: the particles, drawn at the same data points.
         plate: name of the plate over the data points; a program without it has one weight.
 
     Attributes:
         log_p: log p(x, z), (num_particles, size) or (num_particles, 1), by draw.
         log_q: log q(z), likewise.
-        rest: log-densities of observed sites outside of the plate, a scalar.
+        rest: log-densities of what is observed outside of the plate, a scalar.
         scale: of the plate's data points: full size over subsample size.
 
     Raises:
-        NotImplementedError: a latent outside of the plate, which all data points share.
+        ValueError: no latent.
+        NotImplementedError: a latent outside of the plate, or an observation outside of it that
+            depends on the latents; a plate of data points that is a loop; another plate that
+            subsamples.
     """
 
     def __init__(self, draws: list[Draw], plate: str) -> None:
         self._plate = plate
-        frame = next(
-            (f for draw in draws[:1] for f in _frames(draw.model) if f.name == plate), None
-        )
-        self.scale = 1.0 if frame is None else (frame.full_size or frame.size) / frame.size
-        self._frame = frame
-        log_p, log_q, rest = [], [], []
+        sites = density_sites(draws[0].model)
+        frames = {frame.name: frame for site in sites.values() for frame in _stack(site)}
+        self._frame = frames.get(plate)
+        _check_frames(frames.values(), plate)
+        if not latent_sites(draws[0].guide):
+            raise ValueError(
+                checks.message("at least one latent site", "none", "There is nothing to infer.")
+            )
+        self.scale = 1.0 if self._frame is None else _factor(self._frame)
+        log_p, log_q, outside = [], [], []
         for draw in draws:
-            observed = observed_sites(draw.model)
-            latent = latent_sites(draw.model)
-            inside = {n: s for n, s in observed.items() if frame is None or self._has_plate(s)}
-            outside = [s["log_prob"].sum() for n, s in observed.items() if n not in inside]
-            log_p.append(self._by_data_point({**inside, **latent}))
-            log_q.append(self._by_data_point(latent_sites(draw.guide)))
-            rest.append(sum(outside, torch.zeros(())))
+            in_model, latents = density_sites(draw.model), latent_sites(draw.model)
+            out = {n: s for n, s in in_model.items() if n not in latents and not self._holds(s)}
+            inside = {n: s for n, s in in_model.items() if n not in out}
+            log_p.append(self._by_data_point(inside))
+            log_q.append(self._by_data_point(density_sites(draw.guide)))
+            outside.append({n: _by_particle(s) for n, s in out.items()})
         self.log_p = torch.cat(log_p)
         self.log_q = torch.cat(log_q)
-        self.rest = torch.stack(rest).sum() / len(self.log_p)
+        self.rest = self._outside(outside)
         self._sizes = [len(part) for part in log_p]
 
     @property
@@ -76,14 +81,14 @@ class Weights:
         """Cut (num_particles, size) into the parts that belong to each draw."""
         return list(values.split(self._sizes))
 
-    def _has_plate(self, site: Site) -> bool:
-        return any(frame.name == self._plate for frame in site["cond_indep_stack"])
+    def _holds(self, site: Site) -> bool:
+        return self._frame is None or any(f.name == self._plate for f in _stack(site))
 
     def _by_data_point(self, sites: dict[str, Site]) -> Tensor:
         """Return the sum of the sites' log-densities, (particles, size)."""
-        total: Tensor | None = None
+        parts = []
         for name, site in sites.items():
-            if self._frame is not None and not self._has_plate(site):
+            if not self._holds(site):
                 raise NotImplementedError(
                     checks.message(
                         f"every latent inside of the plate {self._plate!r}",
@@ -92,31 +97,76 @@ class Weights:
                         "'renyi', or another estimator.",
                     )
                 )
-            part = self._keep(site["log_prob"], site) / self.scale
-            total = part if total is None else total + part
-        if total is None:
-            raise ValueError(
-                checks.message("at least one latent site", "none", "There is nothing to infer.")
+            parts.append(_summed(site, [PARTICLES, self._plate]) / self.scale)
+        return sum(parts[1:], parts[0])
+
+    def _outside(self, found: list[dict[str, Tensor]]) -> Tensor:
+        """Return the mean over the particles of what was observed outside, once for all."""
+        rest = self.log_p.new_zeros(())
+        for name in found[0]:
+            values = torch.cat([each[name] for each in found])
+            # What depends on no latent is the same for all particles, but for rounding.
+            if not torch.allclose(values, values[0], rtol=1e-4):
+                raise NotImplementedError(
+                    checks.message(
+                        f"what depends on the latents inside of the plate {self._plate!r}",
+                        f"site {name!r} outside of it",
+                        "What data points share has no weight per data point: choose 'renyi', or "
+                        "another estimator.",
+                    )
+                )
+            rest = rest + values.mean()
+        return rest
+
+
+def _check_frames(frames: Iterable[CondIndepStackFrame], plate: str) -> None:
+    for frame in frames:
+        if frame.name == plate:
+            if not frame.vectorized:
+                raise NotImplementedError(
+                    checks.message(
+                        f"the plate {plate!r} as a context",
+                        "a loop over it",
+                        f"Write: with pyro.plate({plate!r}, ...).",
+                    )
+                )
+        elif _factor(frame) != 1:
+            raise NotImplementedError(
+                checks.message(
+                    f"no plate but {plate!r} that subsamples",
+                    f"the plate {frame.name!r}, {frame.size} of {frame.full_size}",
+                    "Its factor would scale the weights inside of the logarithm. If it is the one "
+                    f"over the data points, pass plate={frame.name!r}.",
+                )
             )
-        return total
-
-    def _keep(self, log_prob: Tensor, site: Site) -> Tensor:
-        """Sum over all dimensions but the particles' and the data points'."""
-        dims = {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
-        kept = [dims.get(PARTICLES), dims.get(self._plate)]
-        shape = log_prob.shape
-        # A site that does not vary over a plate has size 1 there, and counts for every entry.
-        wanted = {f.dim: f.size for f in site["cond_indep_stack"] if f.vectorized}
-        full = [wanted.get(d - len(shape), shape[d]) for d in range(len(shape))]
-        log_prob = log_prob.expand(full)
-        keep = [dim for dim in kept if dim is not None and -dim <= len(full)]
-        others = [d - len(full) for d in range(len(full)) if d - len(full) not in keep]
-        summed = log_prob.sum(others) if others else log_prob
-        if kept[0] is None:
-            summed = summed.unsqueeze(0)
-        return summed.unsqueeze(-1) if kept[1] is None else summed
 
 
-def _frames(trace: Trace) -> list[CondIndepStackFrame]:
-    sites: list[dict[str, Any]] = [s for s in trace.nodes.values() if s["type"] == "sample"]
-    return [frame for site in sites for frame in site["cond_indep_stack"]]
+def _factor(frame: CondIndepStackFrame) -> float:
+    return (frame.full_size or frame.size) / frame.size
+
+
+def _stack(site: Site) -> tuple[CondIndepStackFrame, ...]:
+    return site["cond_indep_stack"]
+
+
+def _by_particle(site: Site) -> Tensor:
+    return _summed(site, [PARTICLES, ""])[:, 0]
+
+
+def _summed(site: Site, plates: list[str]) -> Tensor:
+    """Sum log-densities over all but two plates; one that the site is not in has size 1."""
+    log_prob: Tensor = site["log_prob"]
+    dims = {frame.name: frame.dim for frame in _stack(site) if frame.dim is not None}
+    depth = max([log_prob.dim(), *(-dim for dim in dims.values())])
+    shape = [1] * (depth - log_prob.dim()) + list(log_prob.shape)
+    for frame in _stack(site):
+        if frame.dim is not None:
+            # A site that does not vary over a plate may have size 1 there; it counts every time.
+            shape[frame.dim] = max(frame.size, shape[frame.dim])
+    log_prob = log_prob.expand(shape)
+    kept = [dims.get(plate) for plate in plates]
+    others = [dim for dim in range(-depth, 0) if dim not in kept]
+    log_prob = log_prob.sum(others) if others else log_prob
+    for place, dim in enumerate(kept):
+        log_prob = log_prob if dim is not None else log_prob.unsqueeze(place)
+    return log_prob

@@ -1,0 +1,79 @@
+"""Whether a registered divergence of two distributions can be relied on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import Delta
+from torch.distributions import Distribution, TransformedDistribution
+from torch.distributions.kl import _dispatch_kl
+from torch.distributions.transforms import Transform
+
+_WRAPPERS = ("Independent", "MaskedDistribution")
+
+
+def base(fn: Any) -> Distribution:  # noqa: ANN401
+    """Return what ``to_event`` and ``mask`` were applied to."""
+    while hasattr(fn, "base_dist") and type(fn).__name__ in _WRAPPERS:
+        fn = fn.base_dist
+    return fn
+
+
+def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401
+    """Return why ``kl_divergence(fn, prior)`` is not to be used, or nothing.
+
+    Torch has more formulas than are right for every use. That of two transformed distributions
+    compares the transforms' parameters by their present values, so it holds at one step and not
+    at the next, and has no gradient by them. That of two masked distributions hides what either
+    mask hides.
+    """
+    first, second = base(fn), base(prior)
+    if isinstance(first, Delta):
+        return "a Delta has no density against another, only a value"
+    if any(_is_masked(each) for each in (fn, prior)):
+        return "its distribution has a mask of its own"
+    if fn.batch_shape != prior.batch_shape or fn.event_shape != prior.event_shape:
+        return "its shapes differ between model and guide"
+    if _is_by_transforms(first, second) and not _agree_always(first, second):
+        return "its transforms have parameters, which may differ"
+    return ""
+
+
+def _is_masked(fn: Any) -> bool:  # noqa: ANN401
+    while hasattr(fn, "base_dist"):
+        if type(fn).__name__ == "MaskedDistribution":
+            return True
+        fn = fn.base_dist
+    return False
+
+
+def _is_by_transforms(first: Distribution, second: Distribution) -> bool:
+    general = _dispatch_kl(TransformedDistribution, TransformedDistribution)
+    return _dispatch_kl(type(first), type(second)) is general
+
+
+def _agree_always(first: Any, second: Any) -> bool:  # noqa: ANN401
+    if len(first.transforms) != len(second.transforms):
+        return False
+    pairs = zip(first.transforms, second.transforms, strict=True)
+    return all(a is b or (a == b and not _has_parameters(a)) for a, b in pairs)
+
+
+def _has_parameters(transform: Transform) -> bool:
+    """Return whether tensors are among what `transform`, or one that it is made of, holds."""
+    pending: list[object] = [transform]
+    seen: set[int] = set()
+    while pending:
+        item = pending.pop()
+        if torch.is_tensor(item) or isinstance(item, torch.nn.Module):
+            return True
+        if id(item) in seen:  # an inverse and its original refer to each other
+            continue
+        seen.add(id(item))
+        if isinstance(item, Transform):
+            # A transform may remember its last arguments.
+            pending += [v for name, v in vars(item).items() if not name.startswith("_cached")]
+        elif isinstance(item, (list, tuple)):
+            pending += item
+    return False

@@ -1,0 +1,54 @@
+"""What a plan for the sites of a model and guide depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+from pyro.poutine.mask_messenger import MaskMessenger
+from pyro.poutine.scale_messenger import ScaleMessenger
+
+from ppl_vae.elbos.kl_plan import same_weights
+from ppl_vae.elbos.pathwise import Draw, Program
+from ppl_vae.elbos.traces import latent_sites, sample_sites
+
+
+def structure(draw: Draw, program: Program) -> tuple[Hashable, ...]:
+    """Return a key that is the same as long as the plan may stay the same.
+
+    It is made of model and guide themselves, the sites of both in their order with the kinds of
+    their distributions, whether the two sides weigh each latent alike, and those arguments that
+    are flags: a program that is built otherwise than by these is taken for the same.
+    """
+    in_guide = latent_sites(draw.guide)
+    sites = [
+        tuple((name, _kinds(site["fn"]), site["is_observed"]) for name, site in found.items())
+        for found in (sample_sites(t, lambda _: True) for t in (draw.model, draw.guide))
+    ]
+    weights = [same_weights(s, in_guide[n]) for n, s in latent_sites(draw.model).items()]
+    arguments = [*enumerate(program.args), *sorted(program.kwargs.items())]
+    flags = [(place, v) for place, v in arguments if v is None or isinstance(v, (bool, str))]
+    functions = (_unweighted(program.model), _unweighted(program.guide))
+    return *functions, *sites, *weights, *flags
+
+
+def _kinds(fn: Any) -> tuple[type, ...]:  # noqa: ANN401
+    """Return the distribution's class, and those of what it wraps."""
+    found = [type(fn)]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+        found.append(type(fn))
+    return tuple(found)
+
+
+def _unweighted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Take ``poutine.scale`` and ``poutine.mask`` off: they are wrapped anew at every step."""
+    while True:
+        wrapped = getattr(function, "func", None)
+        args = getattr(wrapped, "args", ())
+        if not (isinstance(function, partial) and len(args) == 2):
+            return function
+        if not isinstance(args[0], (ScaleMessenger, MaskMessenger)):
+            return function
+        function = args[1]
