@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -85,6 +86,8 @@ def compare(
     With nothing after it: on the toy, beside its exact answers, then on a Bernoulli VAE that is
     first fitted to the bundled digits.
     """
+    import torch
+
     from ppl_vae import checks, compare_elbos
     from ppl_vae.inference.run_folder import make_writable
     from ppl_vae.jobs import Job, from_checkpoint, trained
@@ -103,6 +106,9 @@ def compare(
     }
     if checkpoint is not None:
         jobs = {checkpoint.name: functools.partial(from_checkpoint, checkpoint, job)}
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Thousands of small operations: several threads would mostly wait for each other.
+        torch.set_num_threads(1)
     console = Console()
     for name, prepare in jobs.items():
         pair, x = prepare()
