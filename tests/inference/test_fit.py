@@ -5,6 +5,7 @@ import pyro
 import pytest
 import torch
 from cases import CASES
+from parameters import equal, parameters
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.optim import Adam, ClippedAdam, ExponentialLR
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,24 +19,6 @@ from ppl_vae.inference.step import Step
 
 quiet = functools.partial(fit, progress=False, device="cpu")
 sgd = functools.partial(torch.optim.SGD, lr=0.1)
-
-
-def parameters(pair):
-    return [p.detach().clone() for p in pair.parameters()]
-
-
-def equal(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.fixture
-def data():
-    return load("digits")[:50]
-
-
-@pytest.fixture
-def vae():
-    return BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(16,), seed=0)
 
 
 def test_sgd_runs_into_the_best_rate():

@@ -6,29 +6,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from parameters import equal, parameters
 
-from ppl_vae import BernoulliVAE, Pair, fit, load, load_pair
+from ppl_vae import Pair, fit, load, load_pair
 from ppl_vae.inference import NonFiniteLossError
 
 quiet = functools.partial(fit, progress=False, device="cpu")
-
-
-def parameters(pair):
-    return [p.detach().clone() for p in pair.parameters()]
-
-
-def equal(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-@pytest.fixture
-def data():
-    return load("digits")[:50]
-
-
-@pytest.fixture
-def vae():
-    return BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(16,), seed=0)
 
 
 class Explosive(Pair):
