@@ -148,6 +148,7 @@ def _row(
         signal_to_noise={g: found.signal_to_noise(g) for g in found.block_variances},
         closed_form_gradient_variance=closed_form,
         milliseconds=found.milliseconds,
+        quartiles=found.quartiles,
         peak_bytes=found.peak_bytes,
         analytic_sites=tuple(t.site for t in sites if t.role == LATENT and t.how == CLOSED_FORM),
         invalid_sites={t.site: t.why for t in sites if not t.is_valid},

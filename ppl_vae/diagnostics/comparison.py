@@ -158,13 +158,20 @@ class ElboComparison:
                     line.append("-" if exact is None else f"{exact:.6g}")
             gradients.append(line)
         costs = [
-            [r.name, f"{r.milliseconds:.3g}", _size(r.peak_bytes), f"{r.relative_work:.2f}"]
+            [
+                r.name,
+                f"{r.milliseconds:.3g}",
+                f"{r.quartiles[0]:.2g}-{r.quartiles[1]:.2g}",
+                _size(r.peak_bytes),
+                f"{r.relative_work:.2f}",
+            ]
             for r in self.rows
         ]
+        cost_header = ["estimator", "ms", "quartiles", "memory", "variance x time"]
         return [
             ("value", ["estimator", "ELBO", "bias", "bias z", "against"], values),
             ("gradient", header, gradients),
-            ("cost of a gradient", ["estimator", "ms", "peak memory", "variance x time"], costs),
+            ("cost of a gradient", cost_header, costs),
         ]
 
 

@@ -55,6 +55,7 @@ class Replicates:
             group's parameters, (blocks,).
         squared_means: group to the unbiased square of the mean gradient's length.
         milliseconds: per gradient, the median.
+        quartiles: of the milliseconds, the lower and the upper.
         peak_bytes: that one gradient holds at most.
     """
 
@@ -63,6 +64,7 @@ class Replicates:
     block_variances: dict[str, Tensor]
     squared_means: dict[str, float]
     milliseconds: float
+    quartiles: tuple[float, float]
     peak_bytes: int
 
     def value(self) -> Estimate[float]:
@@ -156,6 +158,9 @@ class Replicator:
             g: float((total / count).square().sum()) - float(variances[g].mean()) / count
             for g, total in self._totals.items()
         }
+        levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+        spread = torch.tensor(self._seconds, dtype=torch.float64).quantile(levels)
+        lower, median, upper = (1e3 * spread).tolist()
         variances[OVERALL] = torch.stack(list(variances.values())).sum(0)
         squares[OVERALL] = sum(squares.values())
         return Replicates(
@@ -163,7 +168,8 @@ class Replicator:
             components=torch.cat(self._components).double().cpu(),
             block_variances=variances,
             squared_means=squares,
-            milliseconds=1e3 * float(torch.tensor(self._seconds).median()),
+            milliseconds=median,
+            quartiles=(lower, upper),
             peak_bytes=self._peak_bytes,
         )
 

@@ -24,6 +24,7 @@ class Row:
         signal_to_noise: length of the mean gradient over its standard deviation, by group.
         closed_form_gradient_variance: the exact answer, by group; empty if there is none.
         milliseconds: per gradient, the median.
+        quartiles: of the milliseconds, the lower and the upper.
         peak_bytes: that one gradient holds at most.
         analytic_sites: latents whose KL it takes in closed form.
         invalid_sites: sites that it treats in a way that has the wrong expectation, and why.
@@ -45,6 +46,7 @@ class Row:
     signal_to_noise: dict[str, float]
     closed_form_gradient_variance: dict[str, float]
     milliseconds: float
+    quartiles: tuple[float, float]
     peak_bytes: int
     analytic_sites: tuple[str, ...] = ()
     invalid_sites: dict[str, str] = field(default_factory=dict)
@@ -95,6 +97,8 @@ class Row:
             record[f"signal_to_noise[{group}]"] = self.signal_to_noise[group]
         return record | {
             "milliseconds": self.milliseconds,
+            "milliseconds_lower_quartile": self.quartiles[0],
+            "milliseconds_upper_quartile": self.quartiles[1],
             "peak_bytes": self.peak_bytes,
             "relative_work": self.relative_work,
         }

@@ -45,6 +45,8 @@ def test_toy_agrees_with_its_closed_forms(toy):
     assert (exact.bias.mean, exact.bias_z_score, exact.gradient_bias_z_score) == (0, 0, 0)
     assert exact.gradient_variance["overall"].mean == 0
     assert exact.relative_work == 0
+    for row in toy.rows:
+        assert 0 < row.quartiles[0] <= row.milliseconds <= row.quartiles[1]
     assert min(toy[n].relative_work for n in ("trace", "trace-mean-field")) == 1
 
 
