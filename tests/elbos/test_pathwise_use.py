@@ -35,11 +35,11 @@ def test_pyros_svi_trains_to_the_posterior(name, kind):
     svi_elbo = ALL[name](3, vectorize_particles=True, max_plate_nesting=1)
     torch.manual_seed(0)
     schedule = pyro.optim.ExponentialLR(
-        {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}, "gamma": 0.985}
+        {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.97}
     )
     svi = SVI(pair.model, pair.guide, schedule, svi_elbo)
     before = (pair.exact.log_evidence(x) - pair.exact.elbo(x)).sum().item()
-    for _ in range(300):
+    for _ in range(150):
         loss = svi.step(x)
         schedule.step()
     assert isinstance(loss, float)
