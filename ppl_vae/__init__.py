@@ -34,13 +34,15 @@ if TYPE_CHECKING:
         MODELS,
         AmortizedExponentialNormal,
         BernoulliVAE,
+        ConvGaussianVAE,
         ExponentialNormal,
         GaussianChain,
+        HierarchicalVAE,
         LinearGaussian,
     )
     from ppl_vae.pair import Pair
     from ppl_vae.seeding import seeded
-    from ppl_vae.vae import VAE
+    from ppl_vae.vae import VAE, ImagePair
 
 __version__ = "0.1.0"
 
@@ -50,12 +52,15 @@ _HOME = {
     "VAE": "vae",
     "AmortizedExponentialNormal": "models",
     "BernoulliVAE": "models",
+    "ConvGaussianVAE": "models",
     "Estimate": "diagnostics",
     "Exact_ELBO": "elbos",
     "ExponentialNormal": "models",
     "GaussianChain": "models",
+    "HierarchicalVAE": "models",
     "History": "inference",
     "ImageData": "data",
+    "ImagePair": "vae",
     "LinearGaussian": "models",
     "Pair": "pair",
     "TraceAnalyticKL_ELBO": "elbos",
@@ -82,12 +87,15 @@ __all__ = [
     "VAE",
     "AmortizedExponentialNormal",
     "BernoulliVAE",
+    "ConvGaussianVAE",
     "Estimate",
     "Exact_ELBO",
     "ExponentialNormal",
     "GaussianChain",
+    "HierarchicalVAE",
     "History",
     "ImageData",
+    "ImagePair",
     "LinearGaussian",
     "Pair",
     "TraceAnalyticKL_ELBO",

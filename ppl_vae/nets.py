@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
 
 class MLP(nn.Sequential):
     """Linear layers with a nonlinearity between them.
@@ -28,25 +30,31 @@ class MLP(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
-class GaussianEncoder(nn.Module):
-    """Image to loc and scale of a diagonal Normal, by an MLP whose last layer gives both.
+class GaussianMLP(nn.Module):
+    """A vector to loc and scale of a diagonal Normal, by an MLP whose last layer gives both.
 
     The second half of the output is the log-variance: ``scale = exp(log_variance / 2)``.
 
     Args:
-        num_pixels: size of a flat image.
+        size_in: length of the vector; for an image, its number of pixels.
         hidden: hidden sizes.
-        latent_dim: length of loc and of scale.
+        size_out: length of loc and of scale.
+        activation: the nonlinearity's class.
     """
 
-    def __init__(self, num_pixels: int, hidden: Sequence[int], latent_dim: int) -> None:
+    def __init__(
+        self,
+        size_in: int,
+        hidden: Sequence[int],
+        size_out: int,
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
         super().__init__()
-        self.num_pixels = num_pixels
-        self.net = MLP([num_pixels, *hidden, 2 * latent_dim])
+        self.net = MLP([size_in, *hidden, 2 * size_out], activation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loc and scale, (batch, latent_dim), from (batch, pixels) or (batch, *shape)."""
-        loc, log_variance = self.net(x.reshape(len(x), self.num_pixels)).chunk(2, dim=-1)
+        """Return loc and scale, (*batch, size_out) each, from (*batch, size_in)."""
+        loc, log_variance = self.net(x).chunk(2, dim=-1)
         return loc, (0.5 * log_variance).exp()
 
 
@@ -57,18 +65,37 @@ class ImageDecoder(nn.Module):
         latent_dim: length of the code.
         hidden: hidden sizes.
         image_shape: (channels, height, width).
+        activation: the nonlinearity's class.
     """
 
     def __init__(
-        self, latent_dim: int, hidden: Sequence[int], image_shape: tuple[int, ...]
+        self,
+        latent_dim: int,
+        hidden: Sequence[int],
+        image_shape: tuple[int, ...],
+        activation: type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
-        self.net = MLP([latent_dim, *hidden, math.prod(image_shape)])
+        self.net = MLP([latent_dim, *hidden, math.prod(image_shape)], activation)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return (*batch, *image_shape) from (*batch, latent_dim)."""
         return self.net(z).unflatten(-1, self.image_shape)
+
+    @torch.no_grad()
+    def start_at(self, mean: Tensor) -> None:
+        """Set the last layer's bias to the logit of a mean image, clipped to [0.001, 0.999].
+
+        Args:
+            mean: mean pixels in [0, 1], as many as an image has.
+
+        Source:
+            Burda, Grosse and Salakhutdinov 2015, their experiments' initialisation.
+        """
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias.copy_(mean.reshape(-1).clamp(0.001, 0.999).logit())
 
 
 class DeepSet(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -64,6 +64,7 @@ class Pair(nn.Module):
     Attributes:
         config: those arguments.
         uses_images: whether data sets of images are what it models.
+        data_options: keyword arguments of `ppl_vae.data.load` for data that it models.
         exact: the closed forms that hold for this pair, or None.
 
     Example:
@@ -76,6 +77,7 @@ class Pair(nn.Module):
     """
 
     uses_images: ClassVar[bool] = False
+    data_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **config: Any) -> None:  # noqa: ANN401
         super().__init__()

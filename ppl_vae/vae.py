@@ -1,4 +1,4 @@
-"""What every pair with one Gaussian code per image has in common."""
+"""What every pair of images, and every pair with one Gaussian code per image, has in common."""
 
 from __future__ import annotations
 
@@ -14,7 +14,67 @@ from ppl_vae import checks
 from ppl_vae.pair import Pair
 
 
-class VAE(Pair):
+class ImagePair(Pair):
+    """A pair whose data are images of one size: what their VAEs have in common.
+
+    Args:
+        image_shape: (channels, height, width); data are (batch, *image_shape), or flat
+            (batch, pixels).
+        **config: the subclass's further arguments.
+
+    Attributes:
+        image_shape: as given.
+        num_pixels: channels x height x width.
+
+    Raises:
+        TypeError: an entry of `image_shape` is no int.
+        ValueError: one of them is below 1, or `image_shape` is not three numbers.
+    """
+
+    uses_images = True
+
+    def __init__(self, image_shape: tuple[int, ...], **config: Any) -> None:  # noqa: ANN401
+        image_shape = tuple(image_shape)
+        if len(image_shape) != 3:
+            raise ValueError(
+                checks.message(
+                    "image_shape as (channels, height, width)",
+                    f"{image_shape}",
+                    "A grey 28 x 28 image has the shape (1, 28, 28).",
+                )
+            )
+        for size in image_shape:
+            checks.count("every entry of image_shape", size)
+        super().__init__(image_shape=list(image_shape), **config)
+        self.image_shape = image_shape
+        self.num_pixels = math.prod(image_shape)
+
+    @classmethod
+    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+        """Return an instance with default settings for images of `image_shape`."""
+        return cls(image_shape=image_shape or (1, 28, 28), seed=seed)
+
+    def check(self, x: Tensor) -> None:
+        """Raise unless `x` holds images of this pair's size and dtype."""
+        super().check(x)
+        pixels = self.num_pixels
+        if x.dim() < 2 or math.prod(x.shape[1:]) != pixels:
+            raise ValueError(
+                checks.message(
+                    f"x of shape (batch, {', '.join(map(str, self.image_shape))}) "
+                    f"or (batch, {pixels})",
+                    f"shape {tuple(x.shape)}",
+                    "Resize the images, or build the pair with their image_shape.",
+                )
+            )
+        self.check_dtype(x)
+
+    def blank(self, n: int) -> Tensor:
+        """Return `n` images of zeros."""
+        return torch.zeros(n, *self.image_shape, dtype=self.dtype, device=self.device)
+
+
+class VAE(ImagePair):
     """A pair with one Gaussian code per image: p(z) p(x | z) against q(z | x).
 
         z_i ~ Normal(0, I)    x_i | z_i ~ likelihood(z_i)    q(z_i | x_i) = Normal(encode(x_i))
@@ -33,35 +93,15 @@ class VAE(Pair):
         ValueError: one of them is below 1, or `image_shape` is not three numbers.
     """
 
-    uses_images = True
-
     def __init__(
         self,
         image_shape: tuple[int, ...],
         latent_dim: int,
         **config: Any,  # noqa: ANN401
     ) -> None:
-        image_shape = tuple(image_shape)
-        if len(image_shape) != 3:
-            raise ValueError(
-                checks.message(
-                    "image_shape as (channels, height, width)",
-                    f"{image_shape}",
-                    "A grey 28 x 28 image has the shape (1, 28, 28).",
-                )
-            )
-        for size in image_shape:
-            checks.count("every entry of image_shape", size)
         checks.count("latent_dim", latent_dim)
-        super().__init__(image_shape=list(image_shape), latent_dim=latent_dim, **config)
-        self.image_shape = image_shape
+        super().__init__(image_shape, latent_dim=latent_dim, **config)
         self.latent_dim = latent_dim
-        self.num_pixels = math.prod(image_shape)
-
-    @classmethod
-    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
-        """Return an instance with default settings for images of `image_shape`."""
-        return cls(image_shape=image_shape or (1, 28, 28), seed=seed)  # pyright: ignore[reportCallIssue]
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (*batch, latent_dim), from (*batch, pixels)."""
@@ -96,22 +136,3 @@ class VAE(Pair):
         """Return the mean of p(x | z) at the guide's mean of z, (batch, *image_shape)."""
         self.check(x)
         return self.likelihood(self.encode(x)[0]).mean
-
-    def check(self, x: Tensor) -> None:
-        """Raise unless `x` holds images of this pair's size and dtype."""
-        super().check(x)
-        pixels = self.num_pixels
-        if x.dim() < 2 or math.prod(x.shape[1:]) != pixels:
-            raise ValueError(
-                checks.message(
-                    f"x of shape (batch, {', '.join(map(str, self.image_shape))}) "
-                    f"or (batch, {pixels})",
-                    f"shape {tuple(x.shape)}",
-                    "Resize the images, or build the pair with their image_shape.",
-                )
-            )
-        self.check_dtype(x)
-
-    def blank(self, n: int) -> Tensor:
-        """Return `n` images of zeros."""
-        return torch.zeros(n, *self.image_shape, dtype=self.dtype, device=self.device)

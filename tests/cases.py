@@ -5,8 +5,10 @@ from collections.abc import Callable
 from ppl_vae import (
     AmortizedExponentialNormal,
     BernoulliVAE,
+    ConvGaussianVAE,
     ExponentialNormal,
     GaussianChain,
+    HierarchicalVAE,
     LinearGaussian,
     Pair,
 )
@@ -18,4 +20,10 @@ CASES: dict[str, Callable[[], Pair]] = {
     "gaussian-chain": lambda: GaussianChain(2),
     "gaussian-chain, bottom-up": lambda: GaussianChain(2, guide="bottom-up"),
     "bernoulli-vae": lambda: BernoulliVAE((1, 3, 3), latent_dim=2, hidden=(6, 5), seed=1),
+    "conv-gaussian-vae": lambda: ConvGaussianVAE(2, seed=1),
+    "conv-gaussian-vae, learned scale": lambda: ConvGaussianVAE(2, learn_scale=True, seed=1),
+    "hierarchical-vae": lambda: HierarchicalVAE((1, 3, 3), (3, 2), seed=1),
+    "hierarchical-vae, top-down": lambda: HierarchicalVAE(
+        (1, 3, 3), (3, 2), guide="top-down", hidden=(5, 4), seed=1
+    ),
 }

@@ -2,8 +2,10 @@
 
 from ppl_vae.models.amortized_exponential_normal import AmortizedExponentialNormal
 from ppl_vae.models.bernoulli_vae import BernoulliVAE
+from ppl_vae.models.conv_gaussian_vae import ConvGaussianVAE
 from ppl_vae.models.exponential_normal import ExponentialNormal
 from ppl_vae.models.gaussian_chain import GaussianChain
+from ppl_vae.models.hierarchical_vae import HierarchicalVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
 from ppl_vae.pair import Pair
 from ppl_vae.vae import VAE
@@ -14,6 +16,8 @@ MODELS: dict[str, type[Pair]] = {
     "linear-gaussian": LinearGaussian,
     "gaussian-chain": GaussianChain,
     "bernoulli-vae": BernoulliVAE,
+    "conv-gaussian-vae": ConvGaussianVAE,
+    "hierarchical-vae": HierarchicalVAE,
 }
 
 __all__ = [
@@ -21,8 +25,10 @@ __all__ = [
     "VAE",
     "AmortizedExponentialNormal",
     "BernoulliVAE",
+    "ConvGaussianVAE",
     "ExponentialNormal",
     "GaussianChain",
+    "HierarchicalVAE",
     "LinearGaussian",
     "Pair",
 ]

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.nets import GaussianEncoder, ImageDecoder
+from ppl_vae.nets import ACTIVATIONS, GaussianMLP, ImageDecoder
 from ppl_vae.seeding import seeded
 from ppl_vae.vae import VAE
 
@@ -19,18 +19,19 @@ class BernoulliVAE(VAE):
 
         z ~ Normal(0, I)    x | z ~ Bernoulli(logits = decode(z))    q(z | x) = Normal(encode(x))
 
-    The encoder is an MLP pixels - hidden - (loc, log-variance), the decoder its mirror image,
-    both with ReLU. Pixels must be 0 or 1: a Bernoulli has no density at grey.
+    The encoder is an MLP pixels - hidden - (loc, log-variance), the decoder its mirror image.
+    Pixels must be 0 or 1: a Bernoulli has no density at grey.
 
     Args:
         image_shape: (channels, height, width).
         latent_dim: length of the code.
         hidden: hidden sizes of the encoder; the decoder has them in reverse.
+        activation: ``relu`` or ``tanh``.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Raises:
         TypeError: a size is no int.
-        ValueError: a size is below 1.
+        ValueError: a size is below 1, or the activation unknown.
 
     Example:
         >>> import torch
@@ -45,18 +46,22 @@ class BernoulliVAE(VAE):
         latent_dim: int = 2,
         hidden: Sequence[int] = (256, 128),
         *,
+        activation: str = "relu",
         seed: int | None = None,
     ) -> None:
+        checks.name("activation", activation, ACTIVATIONS)
         hidden = [checks.count("every entry of hidden", size) for size in hidden]
-        super().__init__(image_shape, latent_dim, hidden=hidden)
-        shape = self.image_shape
+        super().__init__(image_shape, latent_dim, hidden=hidden, activation=activation)
+        shape, kind = self.image_shape, ACTIVATIONS[activation]
         with nullcontext() if seed is None else seeded(seed):
-            self.encoder = GaussianEncoder(self.num_pixels, hidden, latent_dim)
-            self.decoder = ImageDecoder(latent_dim, hidden[::-1], shape)
+            self.encoder = GaussianMLP(
+                self.num_pixels, hidden, latent_dim, ACTIVATIONS[activation]
+            )
+            self.decoder = ImageDecoder(latent_dim, hidden[::-1], shape, kind)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (batch, latent_dim)."""
-        return self.encoder(x)
+        return self.encoder(x.reshape(len(x), self.num_pixels))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the pixels' logits, (*batch, *image_shape)."""
