@@ -122,6 +122,16 @@ def test_a_foreign_entry_under_our_name_is_replaced(name):
     assert not any((p == 7.0).any() for p in pair.parameters())
 
 
+def test_a_parameter_that_is_held_fixed_stays(name):
+    pair = CASES[name]()
+    held, *others = pair.named_parameters()
+    held[1].requires_grad = False
+    before = values(pair)
+    step(pair, pair.sample(7, seed=0))
+    moved = [key for key, value in pair.named_parameters() if not torch.equal(before[key], value)]
+    assert moved == [key for key, _ in others]
+
+
 @pytest.mark.parametrize("how", ["deepcopy", "pickle", "save"])
 def test_copies_are_equal_and_independent(name, how, tmp_path):
     pair = CASES[name]()

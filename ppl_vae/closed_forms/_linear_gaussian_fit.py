@@ -26,32 +26,37 @@ class MaximumLikelihood(NamedTuple):
     noise_scale: Tensor
 
 
-def maximum_likelihood(x: Tensor, latent_dim: int) -> MaximumLikelihood:
+def maximum_likelihood(
+    x: Tensor, latent_dim: int, *, noise_scale: Tensor | float | None = None
+) -> MaximumLikelihood:
     """Return the weight, loc and noise scale under which the data are likeliest.
 
     With l_1 >= ... >= l_d the eigenvalues of the data covariance (divided by n) and U_k the first
     k eigenvectors, ``b = mean(x)``, ``s^2 = (l_{k+1} + ... + l_d) / (d - k)``,
     ``W = U_k diag(sqrt(l_j - s^2))``.
 
-    W R is as likely for every rotation R. At R = I, given here, W'W is diagonal, so a diagonal
-    guide can be exact; each column's largest entry is positive.
+    For a given noise scale s the likeliest W has the same form, with columns of 0 where l_j is not
+    above s^2, and b is the same. W R is as likely for every rotation R. At R = I, given here, W'W
+    is diagonal, so a diagonal guide can be exact; each column's largest entry is positive.
 
     Args:
         x: examples, (n, d), finite.
         latent_dim: k, from 1 to d - 1.
+        noise_scale: s, one number above 0, where it is given and not sought.
 
     Returns:
-        weight (d, k), loc (d,), noise_scale (), in the units of x. A column is 0 where l_j equals
-        s^2. Not differentiable with respect to x.
+        weight (d, k), loc (d,), noise_scale (), in the units of x. A column is 0 where l_j is at
+        most s^2. Not differentiable with respect to x.
 
     Raises:
         TypeError: `x` is no floating-point tensor or `latent_dim` no int.
         ValueError: `x` is not (n, d), is empty or not finite; `latent_dim` is not in 1..d-1; or
             the examples vary in at most `latent_dim` directions (as all-equal ones do, or
-            latent_dim + 1 of them): the noise scale would be 0, the likelihood unbounded.
+            latent_dim + 1 of them): the noise scale would be 0, the likelihood unbounded; or
+            `noise_scale` is not one number above 0.
 
     Source:
-        Tipping and Bishop (1999), eqs. 7 and 8.
+        Tipping and Bishop (1999), eqs. 7 and 8; for a given s, their appendix A.
 
     Example:
         >>> x = torch.tensor([[3.0, 1.0], [-3.0, 1.0], [3.0, -1.0], [-3.0, -1.0]])
@@ -69,10 +74,12 @@ def maximum_likelihood(x: Tensor, latent_dim: int) -> MaximumLikelihood:
             )
         )
     loc, scales, directions = _principal_components(x)
-    discarded = scales[latent_dim:]
-    noise_scale = (discarded.square().sum() / (d - latent_dim)).sqrt()
+    if noise_scale is None:
+        s = (scales[latent_dim:].square().sum() / (d - latent_dim)).sqrt()
+    else:
+        s = _one_number(noise_scale).to(scales)
     floor = torch.finfo(scales.dtype).eps * max(x.shape) * scales[0]
-    if values_are_checked() and bool(noise_scale <= floor):
+    if noise_scale is None and values_are_checked() and bool(s <= floor):
         raise ValueError(
             message(
                 f"examples that vary in more than latent_dim = {latent_dim} directions",
@@ -81,10 +88,10 @@ def maximum_likelihood(x: Tensor, latent_dim: int) -> MaximumLikelihood:
             )
         )
     kept = directions[:latent_dim].T
-    lengths = (scales[:latent_dim].square() - noise_scale.square()).clamp_min(0).sqrt()
+    lengths = (scales[:latent_dim].square() - s.square()).clamp_min(0).sqrt()
     largest = kept.gather(0, kept.abs().argmax(0, keepdim=True))
     weight = kept * torch.where(largest < 0, -lengths, lengths)
-    return MaximumLikelihood(*(t.to(x.dtype) for t in (weight, loc, noise_scale)))
+    return MaximumLikelihood(*(t.to(x.dtype) for t in (weight, loc, s)))
 
 
 def covariance_eigenvalues(x: Tensor) -> Tensor:
@@ -165,6 +172,15 @@ def expected_active_units(
     scales = _principal_components(_examples(x))[1]
     active = (scales * (1 - threshold) ** 0.5 > s[..., None]).sum(-1)
     return active if latent_dim is None else active.clamp_max(count("latent_dim", latent_dim))
+
+
+def _one_number(noise_scale: Tensor | float) -> Tensor:
+    (value,) = floats(noise_scale=noise_scale)
+    if value.numel() != 1:
+        raise ValueError(
+            message("one noise_scale", f"shape {tuple(value.shape)}", "Call once for each scale.")
+        )
+    return positive("noise_scale", value).detach().reshape(())
 
 
 def _examples(x: Tensor) -> Tensor:

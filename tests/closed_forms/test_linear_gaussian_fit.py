@@ -221,3 +221,28 @@ def test_bad_active_units():
         lg.expected_active_units(x, 1.0, threshold=1)
     with pytest.raises(ValueError, match="noise_scale: finite numbers above 0 only"):
         lg.expected_active_units(x, -1.0)
+
+
+@pytest.mark.parametrize("noise_scale", [0.3, 1.1, 4.0])
+def test_a_given_noise_scale(noise_scale):
+    """At the best weight for it the evidence has no gradient, and no change is likelier."""
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(1)) * torch.arange(1.0, 6.0) / 2
+    weight, loc, s = lg.maximum_likelihood(x, 3, noise_scale=noise_scale)
+    assert s == noise_scale
+    above = lg.expected_active_units(x, noise_scale, latent_dim=3)
+    assert (weight.square().sum(0) > 0).sum() == above
+    weight, loc = weight.requires_grad_(), loc.requires_grad_()
+    best = lg.log_evidence(x, weight, loc, s).mean()
+    gradients = torch.autograd.grad(best, (weight, loc))
+    assert max(g.abs().max() for g in gradients) < 1e-12
+    for seed in range(20):
+        noise = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
+        assert lg.log_evidence(x, weight + 0.1 * noise, loc, s).mean() < best
+    free = lg.maximum_likelihood(x, 3)
+    same = lg.maximum_likelihood(x, 3, noise_scale=free.noise_scale)
+    torch.testing.assert_close(same.weight, free.weight, rtol=1e-12, atol=1e-12)
+    x = torch.randn(9, 4)
+    with pytest.raises(ValueError, match="noise_scale"):
+        lg.maximum_likelihood(x, 2, noise_scale=0.0)
+    with pytest.raises(ValueError, match="one noise_scale"):
+        lg.maximum_likelihood(x, 2, noise_scale=torch.ones(2))
