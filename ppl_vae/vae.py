@@ -58,7 +58,7 @@ class ImagePair(Pair):
         """Raise unless `x` holds images of this pair's size and dtype."""
         super().check(x)
         pixels = self.num_pixels
-        if x.dim() < 2 or math.prod(x.shape[1:]) != pixels:
+        if x.shape[1:] not in (self.image_shape, (pixels,)):
             raise ValueError(
                 checks.message(
                     f"x of shape (batch, {', '.join(map(str, self.image_shape))}) "

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ppl_vae import checks
-from ppl_vae.data import digits, mnist
-from ppl_vae.data.images import BINARIZE, ImageData, binarize
+from ppl_vae.data import digits, fashion_mnist, kmnist, mnist
 from ppl_vae.data.images import Arrays as Arrays
+from ppl_vae.data.images import ImageData
+from ppl_vae.data.pixels import BINARIZE, binarize
 
 SPLITS = ("train", "test")
 
 DATASETS: dict[str, Callable[[str, Path | None], Arrays]] = {
     "digits": digits.read,
     "mnist": mnist.read,
+    "fashion-mnist": fashion_mnist.read,
+    "kmnist": kmnist.read,
 }
 
 
@@ -24,6 +27,7 @@ def load(
     split: str = "train",
     data_dir: str | Path | None = None,
     binarize: str = "dynamic",
+    pixel_range: tuple[float, float] = (0.0, 1.0),
 ) -> ImageData:
     """Return a data set by its name.
 
@@ -33,12 +37,15 @@ def load(
         data_dir: folder of the files that have to be fetched; else ``$PPL_VAE_DATA``, else the
             user's cache folder.
         binarize: ``dynamic``, ``static``, ``threshold`` or ``none``; see `ImageData`.
+        pixel_range: the values of black and white, (0, 1) or, for Normal pixels, (-1, 1).
 
     Returns:
         The images as bytes with their labels.
 
     Raises:
-        ValueError: an unknown name, split or way to binarise; the nearest known one is suggested.
+        TypeError: `pixel_range` is not two numbers.
+        ValueError: an unknown name, split or way to binarise (the nearest known one is suggested);
+            a `pixel_range` that does not rise; damaged files, or another data set's.
         FileNotFoundError: files that are neither in the folder nor can be downloaded.
         PermissionError: a folder that cannot be written.
 
@@ -50,7 +57,9 @@ def load(
     checks.name("split", split, SPLITS)
     checks.name("binarize", binarize, BINARIZE)
     images, labels = DATASETS[name](split, None if data_dir is None else Path(data_dir))
-    return ImageData(images, labels, binarize=binarize, name=name, split=split)
+    return ImageData(
+        images, labels, binarize=binarize, pixel_range=pixel_range, name=name, split=split
+    )
 
 
 __all__ = ["DATASETS", "SPLITS", "ImageData", "binarize", "load"]

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from ppl_vae.data.images import Arrays
 
@@ -27,6 +25,9 @@ def read(split: str, data_dir: Path | None) -> Arrays:
     Source:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).
     """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch: Any = load_digits()
     rows = np.arange(len(bunch.target))
     train, test = train_test_split(

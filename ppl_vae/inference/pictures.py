@@ -4,66 +4,195 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from pyro import poutine
+from torch import Tensor
 
-from ppl_vae import plots
+from ppl_vae import checks, plots
 from ppl_vae.inference.batches import Batches
+from ppl_vae.inference.guide_means import guide_means
 from ppl_vae.inference.history import History
-from ppl_vae.pair import Pair
-from ppl_vae.seeding import seeded
-from ppl_vae.vae import VAE
+from ppl_vae.inference.posterior_picture import exact_posterior
+from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.seeding import Seed, as_int, derive, seeded
+from ppl_vae.vae import VAE, ImagePair
 
 NUM_SAMPLES = 64
 NUM_RECONSTRUCTIONS = 16
 NUM_CODES = 10_000
+WALK_EXTENT = 4.0
+WALK_STEPS = 20
+
+Pictures = dict[str, Callable[[], Axes]]
 
 
 def draw_run(path: Path, pair: Pair, data: Batches, history: History) -> list[Path]:
     """Draw a run's ELBO history and what else fits its pair; return the files."""
     curves = {"train": history.train_elbo, "test": history.test_elbo}
-    pictures: dict[str, Callable[[], Axes]] = {
-        "elbo.png": lambda: plots.elbo_history({k: v for k, v in curves.items() if v})
-    }
-    if isinstance(pair, VAE):
-        pictures |= vae_pictures(pair, data)
-    for name, draw in pictures.items():
-        plots.save(draw(), path / name)
-    return [path / name for name in pictures]
+    found: Pictures = {"elbo.png": lambda: plots.elbo_history(curves)}
+    x = data.batch(slice(0, NUM_CODES), dtype=pair.dtype)
+    found |= pair_pictures(
+        pair, x, _labels(data, len(x)), pixel_range=getattr(data, "pixel_range", None)
+    )
+    return _write(found, path)
 
 
-def vae_pictures(pair: VAE, data: Batches) -> dict[str, Callable[[], Axes]]:
-    """Return functions that draw inputs, reconstructions, samples and the latent plane."""
+def draw_pictures(
+    pair: Pair,
+    x: Tensor,
+    folder: str | Path,
+    *,
+    labels: ArrayLike | Tensor | None = None,
+    pixel_range: tuple[float, float] | None = None,
+    seed: Seed = 0,
+) -> list[Path]:
+    """Write the pictures that fit a pair into a folder, as PNGs.
+
+    Pairs of images: ``inputs``, ``samples``, ``reconstructions``; for one or two latent dimensions
+    ``latent_walk``; for two or more ``latent_scatter``, one for each latent site if there are
+    several, by principal components beyond two dimensions. Pairs with one scalar latent whose
+    exact posterior is known: ``posterior``.
+
+    Args:
+        pair: what is drawn.
+        x: data that the pair can score, (batch, *image_shape) or (batch, pixels) for images; the
+            scatter shows the first 10,000, the others the first 64 or 16.
+        folder: made if it is not there; files of these names are replaced.
+        labels: of the data, (batch,), for the scatter's colours.
+        pixel_range: the values that are black and white; the pair's own if None.
+        seed: of the samples.
+
+    Returns:
+        The files written.
+
+    Raises:
+        TypeError: data of a wrong kind.
+        ValueError: data that the pair cannot score, or not one label per example.
+
+    Example:
+        >>> import tempfile
+        >>> from ppl_vae import BernoulliVAE
+        >>> pair = BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(16,), seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = draw_pictures(pair, pair.sample(16, seed=0), folder)
+        >>> [file.stem for file in files]
+        ['inputs', 'samples', 'reconstructions', 'latent_walk', 'latent_scatter']
+    """
+    found = pair_pictures(pair, x, labels, pixel_range=pixel_range, seed=seed)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return _write(found, Path(folder))
+
+
+def pair_pictures(
+    pair: Pair,
+    x: Tensor,
+    labels: ArrayLike | Tensor | None = None,
+    *,
+    pixel_range: tuple[float, float] | None = None,
+    seed: Seed = 0,
+) -> Pictures:
+    """Return what `draw_pictures` draws as functions, by the name of the file."""
+    pair.check(x)
+    labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
+    if labels is not None and np.shape(labels) != (len(x),):
+        raise ValueError(
+            checks.message(
+                f"{len(x)} labels, one per example",
+                f"shape {np.shape(labels)}",
+                "Pass as many labels as examples, or None.",
+            )
+        )
+    if not isinstance(pair, ImagePair):
+        densities = exact_posterior(pair, x)
+        if densities is None:
+            return {}
+        return {"posterior.png": lambda: plots.posterior_against_guide(*densities)}
+    low, high = pixel_range or pair.data_options.get("pixel_range", (0.0, 1.0))
+    ends = {"vmin": low, "vmax": high}
+    return (
+        _image_pictures(pair, x, ends, seed)
+        | _walk(pair, ends)
+        | _scatters(pair, x[:NUM_CODES], labels)
+    )
+
+
+def _image_pictures(pair: ImagePair, x: Tensor, ends: dict[str, Any], seed: Seed) -> Pictures:
     shape = pair.image_shape
-    x = data.batch(slice(0, NUM_SAMPLES), dtype=pair.dtype).reshape(-1, *shape)
-    pictures: dict[str, Callable[[], Axes]] = {
-        "inputs.png": lambda: plots.image_grid(_array(x)),
-        "reconstructions.png": lambda: plots.reconstructions(
-            _array(x[:NUM_RECONSTRUCTIONS]), _array(pair.reconstruct(x[:NUM_RECONSTRUCTIONS]))
+    found: Pictures = {
+        "inputs.png": lambda: plots.image_grid(
+            _array(x[:NUM_SAMPLES].reshape(-1, *shape)), **ends
         ),
         "samples.png": lambda: plots.image_grid(
-            _array(prior_means(pair, NUM_SAMPLES)), title="means of p(x | z), z from the prior"
+            _array(prior_means(pair, NUM_SAMPLES, seed=seed)),
+            title="means of p(x | z), z from the prior",
+            **ends,
         ),
     }
+    reconstruct: Callable[[Tensor], Tensor] | None = getattr(pair, "reconstruct", None)
+    if reconstruct is not None:
+        few = x[:NUM_RECONSTRUCTIONS]
+        found["reconstructions.png"] = lambda: plots.reconstructions(
+            _array(few.reshape(-1, *shape)), _array(reconstruct(few).reshape(-1, *shape)), **ends
+        )
+    return found
+
+
+def _walk(pair: ImagePair, ends: dict[str, Any]) -> Pictures:
+    if not isinstance(pair, VAE) or pair.latent_dim > 2:
+        return {}
+    decode = decoder(pair)
     if pair.latent_dim == 2:
-        pictures["latent_walk.png"] = lambda: plots.latent_walk(decoder(pair))
-        labels = getattr(data, "labels", None)
-        if labels is not None:
-            pictures["latent_scatter.png"] = lambda: plots.latent_scatter(
-                _codes(pair, data), labels[:NUM_CODES].cpu().numpy()
-            )
-    return pictures
+        walk: dict[str, Any] = {"extent": WALK_EXTENT, "steps": WALK_STEPS, **ends}
+        return {"latent_walk.png": lambda: plots.latent_walk(decode, **walk)}
+    line = np.linspace(-WALK_EXTENT, WALK_EXTENT, WALK_STEPS)[:, None]
+    title = f"z from {-WALK_EXTENT:g} to {WALK_EXTENT:g}"
+    return {
+        "latent_walk.png": lambda: plots.image_grid(
+            decode(line), columns=WALK_STEPS, title=title, **ends
+        )
+    }
+
+
+def _scatters(pair: ImagePair, x: Tensor, labels: ArrayLike | None) -> Pictures:
+    means = {name: _array(mean) for name, mean in guide_means(pair, x).items()}
+    shown = None if labels is None else np.asarray(labels)[:NUM_CODES]
+    if shown is not None and len(np.unique(shown.astype(str))) > plots.MAX_LABELS:
+        shown = None
+    found: Pictures = {}
+    for name, codes in means.items():
+        if codes.shape[1] > 1:
+            file = "latent_scatter.png" if len(means) == 1 else f"latent_scatter_{name}.png"
+            title = f"means of q({name} | x)" if len(means) > 1 else "means of q(z | x)"
+            found[file] = _later(plots.latent_scatter, codes, shown, title=title)
+    return found
 
 
 @torch.no_grad()
-def prior_means(pair: VAE, count: int, *, seed: int = 0) -> torch.Tensor:
-    """Return the mean images of p(x | z) at `count` draws of z from the prior."""
-    with seeded(seed, pair.device):
-        z = torch.randn(count, pair.latent_dim, dtype=pair.dtype, device=pair.device)
-    return pair.likelihood(z).mean
+def prior_means(pair: Pair, count: int, *, seed: Seed = 0) -> Tensor:
+    """Return the means of p(x | z) at `count` draws of the latents from the prior.
+
+    Args:
+        pair: any whose ``x`` has a distribution with a mean.
+        count: of draws, at least 1.
+        seed: of the draws.
+
+    Returns:
+        (count, *image_shape) for images.
+
+    Raises:
+        TypeError: `count` is no int.
+        ValueError: `count` below 1.
+    """
+    blank = pair.blank(checks.count("count", count))
+    stream = derive(as_int(seed), "prior means")
+    with leaving_no_params(), poutine.block(), seeded(stream, pair.device):
+        trace: Any = poutine.trace(poutine.uncondition(pair.model)).get_trace(blank)
+    return trace.nodes["x"]["fn"].mean
 
 
 def decoder(pair: VAE) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
@@ -77,15 +206,25 @@ def decoder(pair: VAE) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]
     return decode
 
 
-@torch.no_grad()
-def _codes(pair: VAE, data: Batches) -> NDArray[np.floating]:
-    count = min(len(data), NUM_CODES)
-    parts = [
-        pair.encode(data.batch(slice(start, min(start + 1000, count)), dtype=pair.dtype))[0]
-        for start in range(0, count, 1000)
-    ]
-    return _array(torch.cat(parts))
+def _labels(data: Batches, count: int) -> NDArray[Any] | None:
+    """Return the labels of the first examples, as names if the classes have some."""
+    labels = getattr(data, "labels", None)
+    if not isinstance(labels, Tensor) or not getattr(data, "has_labels", True):
+        return None
+    numbers = labels[:count].cpu().numpy()
+    classes = getattr(data, "classes", None)
+    return numbers if classes is None else np.asarray(classes)[numbers]
 
 
-def _array(images: torch.Tensor) -> NDArray[np.floating]:
-    return images.float().cpu().numpy()
+def _later(draw: Callable[..., Axes], *args: object, **kwargs: object) -> Callable[[], Axes]:
+    return lambda: draw(*args, **kwargs)
+
+
+def _write(found: Pictures, folder: Path) -> list[Path]:
+    for name, draw in found.items():
+        plots.save(draw(), folder / name)
+    return [folder / name for name in found]
+
+
+def _array(images: Tensor) -> NDArray[np.floating]:
+    return images.detach().float().cpu().numpy()

@@ -1,14 +1,17 @@
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from ppl_vae import ImageData, load, seeded
-from ppl_vae.data import DATASETS, binarize, mnist
-from ppl_vae.data.images import BINARIZE
+from ppl_vae.data import DATASETS, binarize
+from ppl_vae.data.fetched import folder
+from ppl_vae.data.pixels import BINARIZE
 
 RAMP = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 MNIST_FILES = (
@@ -122,7 +125,7 @@ def test_missing_mnist_names_the_files_and_the_folder(tmp_path):
 @pytest.mark.usefixtures("no_network")
 def test_the_environment_names_the_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PPL_VAE_DATA", str(tmp_path))
-    assert mnist.folder(None) == tmp_path
+    assert folder(None) == tmp_path
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         load("mnist")
 
@@ -142,7 +145,7 @@ def test_a_read_only_folder(tmp_path):
 
 def _mnist_files():
     """Where the four official files are, if they are at hand."""
-    candidates = [mnist.folder(None), Path(__file__).parents[2].parent / "shared" / "data"]
+    candidates = [folder(None), Path(__file__).parents[2].parent / "shared" / "data"]
     for root in candidates:
         if all((root / "MNIST" / "raw" / name).is_file() for name in MNIST_FILES):
             return root / "MNIST" / "raw"
@@ -164,3 +167,9 @@ def test_mnist_is_unpacked_from_its_files(tmp_path):
 def test_every_data_set_has_a_docstring_for_the_list():
     for read in DATASETS.values():
         assert read.__doc__
+
+
+def test_nothing_is_imported_before_it_is_needed():
+    late = {"torchvision", "sklearn", "PIL"}
+    code = f"import sys, ppl_vae.data; sys.exit(bool({late} & {{*sys.modules}}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
