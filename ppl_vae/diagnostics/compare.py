@@ -20,13 +20,8 @@ from ppl_vae.diagnostics.references import (
     exact_reference,
     target,
 )
-from ppl_vae.diagnostics.replicates import (
-    OVERALL,
-    Replicates,
-    bias_z_score,
-    mean_of,
-    replicate,
-)
+from ppl_vae.diagnostics.replicates import OVERALL, Replicates, bias_z_score, mean_of
+from ppl_vae.diagnostics.replicator import replicate
 from ppl_vae.diagnostics.row import Row
 from ppl_vae.diagnostics.treatment import LATENT, treatments
 from ppl_vae.elbos import ESTIMATORS, make, name_of

@@ -8,7 +8,8 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_vae.diagnostics.replicates import OVERALL, Replicates, exact_components
+from ppl_vae.diagnostics.replicates import OVERALL, Replicates
+from ppl_vae.diagnostics.replicator import exact_components
 from ppl_vae.elbos import ESTIMATORS, bound_of, name_of
 from ppl_vae.pair import Pair
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any
 
 from pyro.infer import ELBO
@@ -12,20 +12,21 @@ from torch import Tensor
 
 
 def deferred(elbo: ELBO) -> ELBO:
-    """Return a copy of `elbo` whose ``loss_and_grads`` returns a tensor and waits for nothing.
+    """Return a copy of `elbo` whose losses are tensors and which waits for nothing.
 
-    Pyro reads every site's log-probability as a Python number (``torch_item``) and looks for NaN
-    (``warn_if_nan``) at each step; on a GPU each is a wait. The copy runs the same code with both
-    names bound to functions that leave a tensor a tensor. Pyro's own classes are not changed.
+    Pyro reads every site's log-probability as a Python number (``torch_item``, or ``item`` in
+    ``RenyiELBO``) and looks for NaN (``warn_if_nan``) at each step; on a GPU each is a wait, and
+    none can be traced. The copy runs the same code with these names bound to what leaves a tensor
+    a tensor. Pyro's own classes are not changed.
 
     Args:
-        elbo: any estimator; one whose class names neither function is returned as it is.
+        elbo: any estimator; one whose class names none of the three is returned as it is.
     """
     cls = type(elbo)
     rebound: dict[str, Any] = {}
     for name in dir(cls):
         function = inspect.getattr_static(cls, name)
-        if isinstance(function, FunctionType) and set(_WAITS) & set(function.__code__.co_names):
+        if isinstance(function, FunctionType) and _waits(inspect.unwrap(function)):
             rebound[name] = _rebind(function)
     if not rebound:
         return elbo
@@ -34,13 +35,25 @@ def deferred(elbo: ELBO) -> ELBO:
     return twin
 
 
+def _waits(function: Any) -> bool:  # noqa: ANN401
+    names = getattr(getattr(function, "__code__", None), "co_names", ())
+    return bool({*_WAITS, "item"} & set(names))
+
+
 def _rebind(function: FunctionType) -> FunctionType:
+    """Return a twin of `function`, or of what decorators (``torch.no_grad``) have wrapped."""
+    closure = function.__closure__
+    inner = getattr(function, "__wrapped__", None)
+    if isinstance(inner, FunctionType) and closure is not None:
+        twin = _rebind(inner)
+        closure = tuple(CellType(twin) if c.cell_contents is inner else c for c in closure)
+    names = tuple("detach" if name == "item" else name for name in function.__code__.co_names)
     twin = FunctionType(
-        function.__code__,
+        function.__code__.replace(co_names=names),
         {**function.__globals__, **_WAITS},
         function.__name__,
         function.__defaults__,
-        function.__closure__,
+        closure,
     )
     twin.__kwdefaults__ = function.__kwdefaults__
     return twin
