@@ -3,10 +3,9 @@
     python experiments/conv_gaussian_vae.py --data-dir DIR
 
 Pixels scaled to [-1, 1], 32 latent dimensions, Normal pixels of unit scale, and of a learned one.
-At unit scale a pixel that is wrong by 1, half of the whole range, costs half a nat, so little
-pays for the nats that a code costs: most latent dimensions fall back to the prior, and
-reconstructions are blurred. The learned scale is the root mean squared error of a pixel; measured
-in it, the same images are worth many more nats, and the code is used.
+At unit scale a pixel that is wrong by 1, half of the whole range, costs half a nat, so few details
+pay for the nats of their code, and reconstructions are blurred. The learned scale nears the root
+mean squared error of a pixel; measured in it, the same details are worth many more nats.
 """
 
 from __future__ import annotations

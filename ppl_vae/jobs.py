@@ -39,9 +39,10 @@ class Job:
     device: str = "auto"
     seed: int = 0
 
-    def images(self, split: str) -> ImageData:
-        """Return one part of the data set."""
-        return load(self.data, split=split, data_dir=self.data_dir, binarize=self.binarize)
+    def images(self, split: str, pair: Pair | type[Pair]) -> ImageData:
+        """Return one part of the data set, as the pair takes it."""
+        options = {"binarize": self.binarize} | dict(pair.data_options)
+        return load(self.data, split=split, data_dir=self.data_dir, **options)
 
 
 def untrained(name: str, job: Job) -> tuple[Pair, ImageData | Tensor, ImageData | None]:
@@ -50,8 +51,8 @@ def untrained(name: str, job: Job) -> tuple[Pair, ImageData | Tensor, ImageData 
     if not cls.uses_images:
         pair = cls.suited_to(None, seed=job.seed)
         return pair, pair.sample(TOY_OBSERVATIONS, seed=job.seed), None
-    images = job.images("train")
-    return cls.suited_to(images.image_shape, seed=job.seed), images, job.images("test")
+    images = job.images("train", cls)
+    return cls.suited_to(images.image_shape, seed=job.seed), images, job.images("test", cls)
 
 
 def trained(name: str, job: Job) -> tuple[Pair, Tensor]:
@@ -74,4 +75,4 @@ def examples(pair: Pair, job: Job) -> Tensor:
     if not pair.uses_images:
         return pair.sample(TOY_OBSERVATIONS, seed=job.seed).cpu()
     with seeded(job.seed):
-        return job.images("test").batch(slice(0, COMPARED_EXAMPLES), dtype=pair.dtype)
+        return job.images("test", pair).batch(slice(0, COMPARED_EXAMPLES), dtype=pair.dtype)
