@@ -27,7 +27,7 @@ from ppl_vae.closed_forms import linear_gaussian
 # latent units; held noise scale or None; batch size; epochs; learning rate
 RUNS = {
     ("digits", "noise learned"): (10, None, 1437, 3000, 0.05),
-    ("digits", "noise held"): (20, 0.25, 1437, 3000, 0.05),
+    ("digits", "noise held"): (24, 0.23, 1437, 3000, 0.05),
     ("mnist", "noise learned"): (20, None, 1000, 150, 0.05),
     ("mnist", "noise held"): (40, 0.8, 1000, 150, 0.05),
 }
