@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ppl_vae import checks, devices, elbos
 from ppl_vae.inference.batches import Batches, as_batches, in_order, shuffled
+from ppl_vae.inference.compiled_epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
 from ppl_vae.inference.history import History
 from ppl_vae.inference.optimizers import OptimizerLike, Updater
@@ -37,6 +38,7 @@ def fit(
     num_epochs: int = 10,
     batch_size: int = 128,
     device: str | torch.device = "auto",
+    compile: str | bool = "auto",
     seed: int = 0,
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -59,6 +61,10 @@ def fit(
         num_epochs: passes over the data, at least 1.
         batch_size: examples a step; the last batch of an epoch may be smaller.
         device: ``auto`` is the GPU where there is one.
+        compile: whether steps are traced and compiled (see `CompiledSVI`); the noise is the same
+            and the numbers agree to rounding. ``auto`` does so where a compiler is at hand from
+            the first epoch on at whose end more than 1,000 steps are done, True at once; False
+            never.
         seed: of the order of the data, of their binarisation and of the draws.
         run_dir: folder for config.json, metrics.csv, the pair (see `load_pair`), a checkpoint
             after every epoch, and pictures.
@@ -75,6 +81,7 @@ def fit(
         ValueError: data that the pair cannot score, an unknown name, a count below 1.
         FileExistsError: `run_dir` holds a run already.
         PermissionError: `run_dir` cannot be written.
+        NotImplementedError: `compile` is True and the steps cannot be compiled.
         NonFiniteLossError: the loss became NaN or infinite; it names the step and the site, and
             what was saved stays.
 
@@ -88,6 +95,7 @@ def fit(
     """
     checks.count("num_epochs", num_epochs)
     checks.count("batch_size", batch_size)
+    check_compile(compile)
     estimator = elbos.make(elbo)
     pair.to(devices.resolve(device))
     with seeded(derive(seed, "look"), pair.device):
@@ -110,11 +118,12 @@ def fit(
         if resume:
             history = folder.restore(pair, updater)
     step = Step(pair, estimator, updater)
+    fast = CompiledEpochs(step, train, batch_size, how=compile)
     with reporter(num_epochs, show=progress) as report:
         for epoch in range(len(history) + 1, num_epochs + 1):
             began = time.perf_counter()
             with seeded(derive(seed, "epoch", epoch), pair.device):
-                history.train_elbo.append(_train_epoch(step, train, batch_size, epoch))
+                history.train_elbo.append(_train_epoch(step, train, batch_size, epoch, fast))
             history.seconds.append(time.perf_counter() - began)
             updater.end_epoch()
             if test is not None:
@@ -139,20 +148,27 @@ def evaluate_elbo(elbo: Any, pair: Pair, data: Batches) -> float:  # noqa: ANN40
     return total / len(data)
 
 
-def _train_epoch(step: Step, data: Batches, batch_size: int, epoch: int) -> float:
+def _train_epoch(
+    step: Step, data: Batches, batch_size: int, epoch: int, fast: CompiledEpochs
+) -> float:
     """Return the mean ELBO per example of one epoch.
 
-    On a GPU the losses are read once, at the end. If one of them is not finite the epoch is run
-    again from where it began, with a look at every loss, to find the first one and its site. On a
-    CPU a look costs nothing.
+    Compiled, or on a GPU, the losses are read once, at the end. If one of them is not finite the
+    epoch is run again from where it began, with a look at every loss, to find the first one and
+    its site. On a CPU a look costs nothing.
     """
     pair = step.pair
-    if pair.device.type == "cpu":
+    compiled = fast.serves(epoch) and fast.prepare()
+    if pair.device.type == "cpu" and not compiled:
         return _pass(step, data, batch_size, epoch, look=True)
     parameters = copy.deepcopy(pair.state_dict())
     optimizer = copy.deepcopy(step.update.state())
     states = streams(pair.device)
-    mean = _pass(step, data, batch_size, epoch, look=False)
+    if compiled:
+        with pyro.validation_enabled(False):  # noqa: FBT003
+            mean = fast.run()
+    else:
+        mean = _pass(step, data, batch_size, epoch, look=False)
     if math.isfinite(mean):
         return mean
     pair.load_state_dict(parameters)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functionalize
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.graph import CodeGen
 
 from ppl_vae.inference.constants import ReadingConstants, UntraceableError
 from ppl_vae.inference.noise import Draw, lift_draws
@@ -204,6 +205,6 @@ def _results(module: GraphModule) -> tuple[Node, ...]:
 
 def _forget_signature(module: GraphModule) -> None:
     """Let the graph take its placeholders as plain arguments, and return a plain tuple."""
-    module.graph.set_codegen(torch.fx.graph.CodeGen())
+    module.graph.set_codegen(CodeGen())
     module.graph.lint()
     module.recompile()

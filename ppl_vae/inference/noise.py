@@ -75,9 +75,7 @@ class Draw:
 
     def empty(self) -> Tensor:
         """Return memory for one draw."""
-        return torch.empty_strided(
-            self.shape, self.stride, dtype=self.dtype, device=self.device
-        )
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
 
     def sample(self) -> Tensor:
         """Draw from torch's global stream."""

@@ -95,6 +95,8 @@ class Updater:
             self.optimizer.load_state_dict(state)
         else:
             prefix = self._pair.param_prefix
+            for parameter in self._pair.parameters():  # what is there would not read the state
+                self.optimizer.optim_objs.pop(parameter, None)
             self.optimizer.set_state({f"{prefix}$$${k}": v for k, v in state.items()})
 
 

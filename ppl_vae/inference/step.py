@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae.inference.deferred import deferred
+from ppl_vae.inference.optimizers import Updater
 from ppl_vae.pair import Pair
 
 
@@ -25,7 +25,7 @@ class Step:
         update: takes the parameters that have a gradient and changes them.
     """
 
-    def __init__(self, pair: Pair, elbo: ELBO, update: Callable[[list[Tensor]], None]) -> None:
+    def __init__(self, pair: Pair, elbo: ELBO, update: Updater) -> None:
         self.pair = pair
         self.update = update
         # Pyro's ELBO does not declare loss_and_grads, though each of its classes has it.

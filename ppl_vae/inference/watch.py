@@ -1,0 +1,152 @@
+"""Notices when a program's own Python state changes between two steps."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+_FOREIGN = {
+    "torch",
+    "pyro",
+    "ppl_vae",
+    "numpy",
+    "math",
+    "builtins",
+    "functools",
+    "itertools",
+    "collections",
+}
+_MAX_ENTRIES = 5000
+_MISSING = object()
+
+
+class Watch:
+    """What a program refers to besides its arguments, as it was when it was traced.
+
+    A graph holds Python numbers, flags and the choice of tensors as they were: a scale that a
+    closure refers to, a module's train/eval mode, an attribute that names another tensor. Here
+    are recorded the variables that functions close over or find among their globals and defaults,
+    and the attributes of the objects they belong to. What a library keeps is not looked at.
+
+    Args:
+        roots: functions, methods, modules or other objects.
+    """
+
+    def __init__(self, roots: Iterable[object]) -> None:
+        self._entries: list[tuple[Any, Any, Any, bool]] = []
+        self._seen: dict[int, object] = {}
+        self._pending: list[object] = list(roots)
+        while self._pending and len(self._entries) < _MAX_ENTRIES:
+            self._visit(self._pending.pop())
+        self._keep = list(self._seen.values())
+
+    def changed(self) -> str | None:
+        """Return the name of something that is not as it was, or None."""
+        for holder, key, old, plain in self._entries:
+            try:
+                new = holder.cell_contents if key is None else holder[key]
+            except (KeyError, IndexError, ValueError):
+                new = _MISSING
+            if new is not old and not (plain and type(new) is type(old) and new == old):
+                return "a closed-over variable" if key is None else str(key)
+        return None
+
+    def restore(self) -> None:
+        """Put plain values back."""
+        for holder, key, old, plain in self._entries:
+            if plain and key is None:
+                holder.cell_contents = old
+            elif plain and isinstance(holder, (dict, list)):
+                holder[key] = old
+
+    def _visit(self, item: object) -> None:
+        if isinstance(item, _PLAIN) or isinstance(item, Tensor) or id(item) in self._seen:
+            return
+        self._seen[id(item)] = item
+        if isinstance(item, types.MethodType):
+            self._pending += [item.__self__, item.__func__]
+        elif isinstance(item, types.FunctionType):
+            self._visit_function(item)
+        elif isinstance(item, (list, tuple)):
+            for number, value in enumerate(item):
+                self._record(item, number, value)
+        elif isinstance(item, dict):
+            for key, value in item.items():
+                self._record(item, key, value)
+        elif hasattr(item, "__dict__") and not isinstance(item, (type, types.ModuleType)):
+            self._visit_object(item)
+
+    def _visit_object(self, item: Any) -> None:  # noqa: ANN401
+        if isinstance(item, torch.Generator):
+            return
+        for key, value in vars(item).items():
+            if not key.startswith("_pyro") and key != "unconstrained":
+                self._record(vars(item), key, value)
+        if getattr(item, "func", None) is not None and hasattr(item, "args"):  # functools.partial
+            self._pending += [item.func, item.args, item.keywords]
+        for cls in type(item).__mro__:
+            if _is_foreign(cls.__module__):
+                continue
+            for value in vars(cls).values():
+                value = getattr(value, "__func__", getattr(value, "fget", value))
+                if isinstance(value, types.FunctionType):
+                    self._pending.append(value)
+
+    def _visit_function(self, function: types.FunctionType) -> None:
+        self._pending.append(getattr(function, "__wrapped__", None))
+        for cell in function.__closure__ or ():
+            self._record_cell(cell)
+        if _is_foreign(function.__module__ or ""):
+            return
+        self._pending += [function.__defaults__, function.__kwdefaults__]
+        for name in _names(function.__code__):
+            space = function.__globals__
+            if name not in space:
+                continue
+            value = space[name]
+            if isinstance(value, types.ModuleType):
+                if not _is_foreign(value.__name__):
+                    self._visit_module(value, _names(function.__code__))
+            else:
+                self._record(space, name, value)
+
+    def _visit_module(self, module: types.ModuleType, names: set[str]) -> None:
+        for name in names & set(vars(module)):
+            if not isinstance(vars(module)[name], types.ModuleType):
+                self._record(vars(module), name, vars(module)[name])
+
+    def _record(self, holder: Any, key: Any, value: object) -> None:  # noqa: ANN401
+        if isinstance(value, types.BuiltinFunctionType) or isinstance(value, type):
+            return
+        self._entries.append((holder, key, value, isinstance(value, _PLAIN)))
+        self._pending.append(value)
+
+    def _record_cell(self, cell: types.CellType) -> None:
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            return
+        self._entries.append((cell, None, value, isinstance(value, _PLAIN)))
+        self._pending.append(value)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found |= _names(constant)
+    return found
+
+
+def _is_foreign(module: str) -> bool:
+    return module.partition(".")[0] in _FOREIGN
+
+
+def modules_of(roots: Iterable[object]) -> list[nn.Module]:
+    """Return the modules among what a watch would find."""
+    return [item for item in Watch(roots)._seen.values() if isinstance(item, nn.Module)]
