@@ -77,10 +77,11 @@ class Coordinates:
         """Return points z, (num_points, *batch, dim), and log |dz/dt|, (num_points, *batch).
 
         Args:
-            t: (num_points, dim), within (-1, 1). Too near the ends for z to be a float, the
-                slope is returned as 0.
+            t: (num_points, dim), or (num_points, *batch, dim), within (-1, 1). Too near the ends
+                for z to be a float, the slope is returned as 0.
         """
-        t = t.reshape(len(t), *(1 for _ in self.origin.shape[:-1]), t.shape[-1])
+        if t.dim() == 2:
+            t = t.reshape(len(t), *(1 for _ in self.origin.shape[:-1]), t.shape[-1])
         rest = (1 - t) * (1 + t)
         u = t / rest
         far = ~(
@@ -95,6 +96,20 @@ class Coordinates:
         z, log_squash = _squash(w, *self.bounds, self.size)
         return inside(z.to(self.dtype), self.bounds), log_slope + log_squash.sum(-1)
 
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return t of points z, (num_points, *batch, dim), where the support is the whole line."""
+        v = torch.linalg.solve_triangular(
+            self.scale_tril, (z - self.origin).unsqueeze(-1), upper=False
+        ).squeeze(-1)
+        w = v.asinh()
+        return 2 * w / (1 + (1 + 4 * w.square()).sqrt())
+
+
+def stretch_at(t: Tensor) -> Tensor:
+    """Return dv/dt of ``v = sinh(t / (1 - t^2))``, elementwise."""
+    rest = (1 - t) * (1 + t)
+    return (t / rest).cosh() * (1 + t.square()) / rest.square()
+
 
 def midpoints(dim: int, device: torch.device) -> Tensor:
     """Return a coarse grid in (-1, 1)^dim, (count, dim), of cells of equal size."""
@@ -105,9 +120,8 @@ def midpoints(dim: int, device: torch.device) -> Tensor:
 
 def cell_sizes(grid: Tensor) -> Tensor:
     """Return how wide the cells of `midpoints` are in v, (count, dim)."""
-    rest = (1 - grid) * (1 + grid)
     side = round(len(grid) ** (1 / grid.shape[-1]))
-    return (grid / rest).cosh() * (1 + grid.square()) / rest.square() * (2 / side)
+    return stretch_at(grid) * (2 / side)
 
 
 def bounds_of(support: constraints.Constraint | None, shape: torch.Size) -> Bounds:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from ppl_vae.plots.figure import COLOURS, given_or_new
+from ppl_vae.plots.figure import COLOURS, given_or_new, legend_outside
 from ppl_vae.plots.inputs import as_array, problem
 
 _STACKED_UP_TO = 30
@@ -35,7 +35,8 @@ def evidence_gap(
     Args:
         parts: by name, each (bars,), in nats; the first is at the bottom, or left. Noise may have
             made one slightly negative: it is drawn downwards.
-        ax: where; a new figure if None.
+        ax: where; a new figure if None. Hand in one of a figure with a constrained layout, so
+            that there is room for the legend.
         errors: standard errors of the parts, likewise, drawn at the end of each part; what is
             missing is drawn without.
         labels: under the bars, (bars,); their numbers if None.
@@ -43,7 +44,7 @@ def evidence_gap(
         xlabel: under the labels.
 
     Returns:
-        The Axes, with one bar container a part.
+        The Axes, with one bar container a part, the legend outside.
 
     Raises:
         TypeError: no arrays of numbers.
@@ -65,7 +66,7 @@ def evidence_gap(
         raise ValueError(
             problem(f"{shape[0]} labels, one a bar", f"{len(labels)}", "Pass one for every bar.")
         )
-    ax = given_or_new(ax, (max(4.0, min(1.5 + 0.32 * shape[0], 14.0)), 3.6))
+    ax = given_or_new(ax, (max(5.2, min(3.0 + 0.32 * shape[0], 14.0)), 3.6))
     at = np.arange(shape[0])
     positive = [value for height in heights.values() for value in height if value > 0]
     if positive and max(positive) > _STACKED_UP_TO * min(positive):
@@ -78,7 +79,7 @@ def evidence_gap(
     if max(len(str(label)) for label in labels) * shape[0] > 60:
         ax.tick_params("x", rotation=90)
     ax.set(xlabel=xlabel, ylabel="nats below log p(x)", title=title)
-    ax.legend(frameon=False)
+    legend_outside(ax)
     return ax
 
 
