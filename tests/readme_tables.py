@@ -62,7 +62,23 @@ def toy():
     return _table(["guide's rate", "r", "against r*"], rows)
 
 
-TABLES = {"pairs": pairs, "estimators": estimators, "mnist": mnist, "toy": toy}
+def _csv(*path):
+    """Return a table as a script left it."""
+    table = pd.read_csv(RESULTS.joinpath(*path), dtype=str, keep_default_na=False)
+    return _table(list(table.columns), table.to_numpy())
+
+
+TABLES = {
+    "pairs": pairs,
+    "estimators": estimators,
+    "mnist": mnist,
+    "toy": toy,
+    "linear": lambda: _csv("linear_vae", "maximum_likelihood.csv"),
+    "conv": lambda: _csv("conv_gaussian_vae", "scales.csv"),
+    "layers": lambda: _csv("hierarchical_vae", "layers.csv"),
+    "hierarchies": lambda: _csv("hierarchical_vae", "runs.csv"),
+    "burda": lambda: _csv("burda_table", "table.csv"),
+}
 
 
 def filled(text):
