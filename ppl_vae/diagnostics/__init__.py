@@ -1,25 +1,51 @@
 """Measurements: estimators against each other and against exact answers."""
 
+from ppl_vae.diagnostics.active_units import ActiveUnits, active_units
 from ppl_vae.diagnostics.aggregate_posterior import aggregate_normals, aggregate_posterior
 from ppl_vae.diagnostics.aggregate_result import AggregatePosterior
+from ppl_vae.diagnostics.bidirectional import BidirectionalEvidence, bidirectional_evidence
+from ppl_vae.diagnostics.check_elbo import assert_elbo, check_elbo
+from ppl_vae.diagnostics.check_kl import check_kl
+from ppl_vae.diagnostics.check_result import ElboCheck, Finding
 from ppl_vae.diagnostics.compare import compare_elbos
 from ppl_vae.diagnostics.comparison import ElboComparison
 from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.diagnostics.evaluate import evaluate
+from ppl_vae.diagnostics.evaluation import Evaluation
+from ppl_vae.diagnostics.evidence import Evidence
 from ppl_vae.diagnostics.evidence_integral import integrate_evidence
 from ppl_vae.diagnostics.expectation import expectation
 from ppl_vae.diagnostics.explain import ElboLedger, explain_elbo
+from ppl_vae.diagnostics.inference_gap import inference_gap
+from ppl_vae.diagnostics.inference_gap_result import InferenceGap
+from ppl_vae.diagnostics.log_evidence import log_evidence
 from ppl_vae.diagnostics.monte_carlo_kl import monte_carlo_kl
 
 __all__ = [
+    "ActiveUnits",
     "AggregatePosterior",
+    "BidirectionalEvidence",
+    "ElboCheck",
     "ElboComparison",
     "ElboLedger",
     "Estimate",
+    "Evaluation",
+    "Evidence",
+    "InferenceGap",
+    "active_units",
+    "Finding",
     "aggregate_normals",
     "aggregate_posterior",
+    "bidirectional_evidence",
+    "assert_elbo",
+    "check_elbo",
+    "check_kl",
     "compare_elbos",
+    "evaluate",
     "explain_elbo",
     "expectation",
+    "inference_gap",
     "integrate_evidence",
+    "log_evidence",
     "monte_carlo_kl",
 ]

@@ -1,0 +1,63 @@
+"""Every entry of the bank: the wrong ones with their findings, the right ones without any."""
+
+import pytest
+import torch
+
+from ppl_vae import MODELS, check_elbo
+from ppl_vae.diagnostics.check_bank import PAIRS, RIGHT, WRONG
+
+# The suite takes every fifth; the rest are slow. `experiments/check_elbo.py` runs all over seeds.
+SOME_WRONG = WRONG[::8]
+SOME_RIGHT = RIGHT[::8]
+
+
+def check(entry, seed=0):
+    torch.set_default_dtype(torch.float32)
+    name, config = PAIRS[entry.pair]
+    pair = MODELS[name](**config)
+    if entry.pair == "toy":
+        x = pair.sample(5, seed=seed, num_datasets=16)
+    else:
+        x = pair.sample(24, seed=seed)
+    return check_elbo(
+        entry.make(pair), pair, x, kind=entry.kind, reduction=entry.reduction, seed=seed
+    )
+
+
+def has_its_finding(entry):
+    result = check(entry)
+    assert not result.passed
+    assert any(
+        (f.kind, f.term) == entry.finding and entry.says in f.message for f in result.findings
+    ), [str(f) for f in result.findings]
+
+
+@pytest.mark.parametrize("entry", SOME_WRONG, ids=lambda e: e.name)
+def test_wrong_objectives_are_diagnosed(entry):
+    has_its_finding(entry)
+
+
+@pytest.mark.parametrize("entry", SOME_RIGHT, ids=lambda e: e.name)
+def test_right_objectives_pass(entry):
+    assert check(entry).passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", WRONG, ids=lambda e: e.name)
+def test_all_wrong_objectives_are_diagnosed(entry):
+    has_its_finding(entry)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", RIGHT, ids=lambda e: e.name)
+def test_all_right_objectives_pass(entry):
+    assert check(entry).passed
+
+
+def test_the_bank_is_large_and_its_names_are_its_own():
+    assert len(WRONG) >= 40
+    assert len(RIGHT) >= 40
+    names = [entry.name for entry in WRONG + RIGHT]
+    assert len(set(names)) == len(names)
+    assert all(entry.finding for entry in WRONG)
+    assert {entry.pair for entry in WRONG + RIGHT} == set(PAIRS)

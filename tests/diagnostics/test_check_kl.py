@@ -1,0 +1,101 @@
+"""`check_kl`: hand-written divergences, closed and sampled."""
+
+import pytest
+import torch
+from torch.distributions import (
+    Exponential,
+    ExpTransform,
+    Gamma,
+    Independent,
+    Laplace,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+    kl_divergence,
+)
+
+from ppl_vae import check_kl
+
+
+@pytest.fixture
+def normals():
+    q = Independent(Normal(torch.randn(8, 3), torch.rand(8, 3) + 0.5), 1)
+    return q, Independent(Normal(torch.zeros(8, 3), torch.ones(8, 3)), 1)
+
+
+def to_standard(q, p):
+    loc, scale = q.base_dist.loc, q.base_dist.scale
+    return (0.5 * (loc**2 + scale**2 - 1) - scale.log()).sum(-1)
+
+
+def sampled(q, p):
+    z = q.rsample()
+    return q.log_prob(z) - p.log_prob(z)
+
+
+@pytest.mark.parametrize("function", [kl_divergence, to_standard, sampled])
+def test_right_divergences_pass(normals, function):
+    result = check_kl(function, *normals)
+    assert result.passed
+    assert set(result.coefficients) == {"log_prior", "entropy", "constant"}
+
+
+@pytest.mark.parametrize(
+    ("q", "p"),
+    [
+        (Normal(torch.tensor(0.3), torch.tensor(0.5)), Normal(0.0, 1.0)),
+        (Normal(torch.randn(4, 2), torch.rand(4, 2) + 0.5), Normal(0.0, 2.0)),
+        (Gamma(torch.rand(5) + 1, torch.rand(5) + 1), Gamma(torch.rand(5) + 1, 1.0)),
+        (Laplace(torch.randn(5), torch.rand(5) + 1), Laplace(torch.randn(5), 2.0)),
+        (Exponential(torch.rand(5) + 1), Exponential(torch.rand(5) + 1)),
+        (
+            MultivariateNormal(torch.randn(4, 2), torch.eye(2) * 1.5),
+            MultivariateNormal(torch.zeros(2), torch.eye(2)),
+        ),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_families(q, p):
+    assert check_kl(kl_divergence, q, p).passed
+    result = check_kl(lambda q, p: 1.5 * kl_divergence(q, p), q, p)
+    assert not result.passed
+    assert result.coefficients["entropy"].mean == pytest.approx(1.5, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "says"),
+    [
+        (lambda q, p: kl_divergence(p, q), "formula", "swapped"),
+        (lambda q, p: kl_divergence(q, p) / 3, "weight", "1/3: averaged over the latent"),
+        (lambda q, p: to_standard(q, p) + 1.5, "constant", "the 1 of"),
+        (lambda q, p: -kl_divergence(q, p), "sign", "sign"),
+        (lambda q, p: sampled(q, p) * 2, "weight", "= 2"),
+        (
+            lambda q, p: to_standard(q, p) + q.base_dist.scale.log().sum(-1),
+            "missing",
+            "sum(log scale)",
+        ),
+    ],
+)
+def test_wrong_divergences_are_diagnosed(normals, function, kind, says):
+    result = check_kl(function, *normals)
+    assert any(f.kind == kind and says in f.message for f in result.findings), str(result)
+
+
+def test_reductions(normals):
+    assert check_kl(lambda q, p: kl_divergence(q, p).mean(), *normals, reduction="mean").passed
+    assert check_kl(lambda q, p: kl_divergence(q, p).sum(), *normals, reduction="sum").passed
+    result = check_kl(lambda q, p: kl_divergence(q, p).sum(), *normals, reduction="mean")
+    assert result.findings[0].kind == "reduction"
+
+
+def test_refusals(normals):
+    with pytest.raises(ValueError, match="q and p of one event shape"):
+        check_kl(kl_divergence, normals[0], Normal(0.0, 1.0))
+    with pytest.raises(TypeError, match="q"):
+        check_kl(kl_divergence, 3.0, normals[1])
+    with pytest.raises(ValueError, match="one number per example"):
+        check_kl(lambda q, p: kl_divergence(q, p).sum(), *normals)
+    q = TransformedDistribution(Normal(torch.zeros(3), 1.0), [ExpTransform()])
+    with pytest.raises(NotImplementedError, match="whose parameters can be moved"):
+        check_kl(kl_divergence, q, q)
