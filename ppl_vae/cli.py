@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import webbrowser
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ppl_vae.pair import Pair
+from ppl_vae.exits import reports_errors
 
 app = typer.Typer(
     help="Variational autoencoders in Pyro: train a pair, compare ELBO estimators.",
@@ -26,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-BAD_INPUT, FAILURE = 2, 1
 DEFAULT_PAIRS = ("exponential-normal", "bernoulli-vae")
 
 DataName = Annotated[str, typer.Option("--data", help="Data set: digits, mnist, ...")]
@@ -35,28 +28,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
 
 
-def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn bad input into one line on stderr and exit code 2."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        try:
-            command(*args, **kwargs)
-        except (ValueError, TypeError, NotImplementedError, OSError) as error:
-            _fail(error, BAD_INPUT)
-        except ArithmeticError as error:
-            _fail(error, FAILURE)
-
-    return wrapped
-
-
-def _fail(error: Exception, code: int) -> None:
-    print(f"ppl-vae: {' '.join(str(error).split())}", file=sys.stderr)
-    raise typer.Exit(code) from None
-
-
 @app.command()
-@_reports_errors
+@reports_errors
 def compare(
     pairs: Annotated[
         list[str] | None,
@@ -90,7 +63,7 @@ def compare(
 
     from ppl_vae import checks, compare_elbos
     from ppl_vae.inference.run_folder import make_writable
-    from ppl_vae.jobs import Job, from_checkpoint, trained
+    from ppl_vae.jobs import Job, prepared
     from ppl_vae.models import MODELS
     from ppl_vae.report import write_report
 
@@ -101,11 +74,7 @@ def compare(
     if out is not None:
         make_writable(out)
     job = Job(data=data, data_dir=data_dir, num_epochs=epochs, device=device, seed=seed)
-    jobs: dict[str, Callable[[], tuple[Pair, Tensor]]] = {
-        name: functools.partial(trained, name, job) for name in names
-    }
-    if checkpoint is not None:
-        jobs = {checkpoint.name: functools.partial(from_checkpoint, checkpoint, job)}
+    jobs = prepared(names, checkpoint, job)
     if "OMP_NUM_THREADS" not in os.environ:
         # Thousands of small operations: several threads would mostly wait for each other.
         torch.set_num_threads(1)
@@ -130,7 +99,7 @@ def compare(
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def train(
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
     data: DataName = "digits",
@@ -184,7 +153,55 @@ def train(
 
 
 @app.command()
-@_reports_errors
+@reports_errors
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a trained pair.")],
+    method: Annotated[str, typer.Option(help="iwae, quadrature, ais or exact.")] = "iwae",
+    num_samples: Annotated[
+        int | None,
+        typer.Option(help="Importance weights an example; 5000 by iwae, 32 chains by ais."),
+    ] = None,
+    num_examples: Annotated[
+        int | None, typer.Option(help="The first so many; all by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    data: Annotated[
+        str | None, typer.Option(help="Data set; what the run was trained on by default.")
+    ] = None,
+    binarize: Annotated[
+        str | None, typer.Option(help="dynamic, static or threshold; the run's by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results; DIR/evaluation by default.")
+    ] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Measure a trained pair: evidence, ELBO, active units, aggregate posterior, pictures."""
+    from ppl_vae.evaluating import evaluate_folder
+    from ppl_vae.jobs import Job
+    from ppl_vae.report import write_report
+
+    found, written = evaluate_folder(
+        folder,
+        Job(data_dir=data_dir, device=device, seed=seed),
+        data=data,
+        binarize=binarize,
+        split=split,
+        method=method,
+        num_samples=num_samples,
+        num_examples=num_examples,
+        out=out,
+    )
+    console = Console()
+    found.print(console)
+    page = write_report(folder if out is None else written)
+    console.print(f"written: {written}, {page}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@reports_errors
 def explain(
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
     elbo: Annotated[str, typer.Option(help="Estimator; see `ppl-vae list`.")] = "trace-mean-field",
@@ -202,7 +219,7 @@ def explain(
 
 
 @app.command()
-@_reports_errors
+@reports_errors
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or comparison folder.")],
     *,
@@ -218,28 +235,12 @@ def report(
 
 
 @app.command(name="list")
-@_reports_errors
+@reports_errors
 def list_names() -> None:
     """List pairs, estimators with their claims, and data sets."""
-    from ppl_vae.data import DATASETS
-    from ppl_vae.elbos import ESTIMATORS
-    from ppl_vae.models import MODELS
+    from ppl_vae.listing import print_names
 
-    console = Console()
-    pairs = Table("pair", "class", "what it is")
-    for name, cls in MODELS.items():
-        pairs.add_row(name, cls.__name__, (cls.__doc__ or "").splitlines()[0])
-    claims = Table("estimator", "class", "value", "gradient", "unbiased if", "needs")
-    for name, entry in ESTIMATORS.items():
-        condition = entry.condition or "always"
-        needs = "; ".join(entry.needs) or "-"
-        claims.add_row(name, entry.cls.__name__, entry.value, entry.gradient, condition, needs)
-    sets = Table("data set", "what it is")
-    for name, read in DATASETS.items():
-        module = sys.modules[read.__module__]
-        sets.add_row(name, (module.__doc__ or "").splitlines()[0])
-    for table in (pairs, claims, sets):
-        console.print(table)
+    print_names(Console())
 
 
 def main() -> None:

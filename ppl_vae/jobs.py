@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -41,7 +44,7 @@ class Job:
 
     def images(self, split: str, pair: Pair | type[Pair]) -> ImageData:
         """Return one part of the data set, as the pair takes it."""
-        options = {"binarize": self.binarize} | dict(pair.data_options)
+        options: dict[str, Any] = {"binarize": self.binarize, **pair.data_options}
         return load(self.data, split=split, data_dir=self.data_dir, **options)
 
 
@@ -62,6 +65,15 @@ def trained(name: str, job: Job) -> tuple[Pair, Tensor]:
         print(f"fitting {name} to {job.data}, {job.num_epochs} epochs", file=sys.stderr)
         fit(pair, data, num_epochs=job.num_epochs, device=job.device, seed=job.seed)
     return pair, examples(pair, job)
+
+
+def prepared(
+    names: list[str], checkpoint: Path | None, job: Job
+) -> dict[str, Callable[[], tuple[Pair, Tensor]]]:
+    """Return what makes the pairs to compare, by name: fitted ones, or the one in a folder."""
+    if checkpoint is not None:
+        return {checkpoint.name: functools.partial(from_checkpoint, checkpoint, job)}
+    return {name: functools.partial(trained, name, job) for name in names}
 
 
 def from_checkpoint(folder: Path, job: Job) -> tuple[Pair, Tensor]:

@@ -11,6 +11,8 @@ from jinja2 import Environment
 
 from ppl_vae import checks
 
+MOST_ROWS = 200
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -45,8 +47,9 @@ PAGE = """<!doctype html>
 def write_report(folder: str | Path) -> Path:
     """Write ``report.html`` into a folder, from the tables, pictures and settings in it.
 
-    The page holds everything in itself: every ``*.csv`` as a table, every ``*.png`` as a picture,
-    ``config.json`` as text, of the folder and of the folders in it.
+    The page holds everything in itself: every ``*.csv`` as a table (its first 200 rows), every
+    ``*.png`` as a picture, ``config.json`` and ``evaluation.json`` as text, of the folder and of
+    the folders in it.
 
     Args:
         folder: a run folder of `fit`, or what `ElboComparison.save` filled.
@@ -70,7 +73,7 @@ def write_report(folder: str | Path) -> Path:
             checks.message(
                 f"a folder with tables or pictures, {folder}",
                 "one without" if folder.is_dir() else "no folder",
-                "Name the folder that `ppl-vae train --out` or `compare --out` wrote.",
+                "Name the folder that `ppl-vae train --out`, `evaluate` or `compare --out` wrote.",
             )
         )
     page = Environment(autoescape=True).from_string(PAGE)
@@ -81,8 +84,13 @@ def write_report(folder: str | Path) -> Path:
 
 def _table(path: Path, folder: Path) -> dict[str, str]:
     table = pd.read_csv(path).dropna(axis="columns", how="all")
-    content = table.to_html(index=False, border=0, float_format=lambda v: f"{v:.6g}", na_rep="")
-    return {"name": _name(path, folder), "kind": "table", "content": content}
+    name = _name(path, folder)
+    if len(table) > MOST_ROWS:
+        name = f"{name} (the first {MOST_ROWS} of {len(table)} rows)"
+    content = table.head(MOST_ROWS).to_html(
+        index=False, border=0, float_format=lambda v: f"{v:.6g}", na_rep=""
+    )
+    return {"name": name, "kind": "table", "content": content}
 
 
 def _picture(path: Path, folder: Path) -> dict[str, str]:
@@ -91,7 +99,7 @@ def _picture(path: Path, folder: Path) -> dict[str, str]:
 
 
 def _settings(path: Path, folder: Path) -> dict[str, str] | None:
-    if path.name != "config.json":
+    if path.name not in ("config.json", "evaluation.json"):
         return None
     content = json.dumps(json.loads(path.read_text()), indent=2)
     return {"name": _name(path, folder), "kind": "settings", "content": content}

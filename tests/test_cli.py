@@ -68,6 +68,110 @@ def test_train_then_compare_the_checkpoint_then_resume(run, tmp_path):
     assert "elbo" in (folder / "report.html").read_text()
 
 
+@pytest.fixture
+def trained(tmp_path):
+    """A run folder of a small pair, made without the command line."""
+    from ppl_vae import BernoulliVAE, fit, load
+
+    folder = tmp_path / "run"
+    data = load("digits")[slice(0, 200)]
+    pair = BernoulliVAE((1, 8, 8), hidden=(8,), seed=0)
+    fit(pair, data, num_epochs=1, run_dir=folder, progress=False, device="cpu")
+    return folder
+
+
+def files(folder):
+    return {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def test_evaluate_prints_writes_and_draws(run, trained):
+    before = files(trained)
+    words = ("evaluate", trained, "--num-samples", 50, "--num-examples", 30, "--device", "cpu")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    shown = ("iwae", "50 samples", "digits, split test, binarisation dynamic, 30 examples", "95%")
+    for part in (*shown, "active units of z", "mutual information"):
+        assert part in " ".join(result.output.split())
+    out = trained / "evaluation"
+    names = {p.name for p in out.iterdir()}
+    assert {"evaluation.json", "evaluation.csv", "examples.csv"} < names
+    pictures = ("inputs", "reconstructions", "samples", "latent_walk", "latent_scatter", "elbo")
+    pictures = (*pictures, "evidence_gap", "posteriors")
+    assert {f"{name}.png" for name in pictures} <= names
+    page = (trained / "report.html").read_text()
+    assert "evaluation/latent walk" in page
+    assert "nll_interval_95" in page
+    assert all(path.read_bytes() == content for path, content in before.items())
+    first = (out / "evaluation.json").read_bytes()
+    assert run(*words).exit_code == 0
+    assert (out / "evaluation.json").read_bytes() == first
+
+
+def test_evaluate_into_another_folder_by_quadrature(run, trained, tmp_path):
+    out = tmp_path / "elsewhere"
+    words = ("--method", "quadrature", "--num-examples", 3, "--split", "train")
+    result = run("evaluate", trained, *words, "--out", out, "--binarize", "threshold")
+    assert result.exit_code == 0, result.output
+    summary = json.loads((out / "evaluation.json").read_text())
+    assert summary["estimator"] == "quadrature"
+    assert (summary["split"], summary["binarize"]) == ("train", "threshold")
+    assert summary["nll_monte_carlo_error"] < 1e-4
+    assert (out / "report.html").exists()
+    assert not (trained / "evaluation").exists()
+
+
+def test_evaluate_a_toy(run, tmp_path):
+    folder = tmp_path / "toy"
+    words = ("train", "exponential-normal", "--elbo", "exact", "--epochs", 1, "--seed", 3)
+    assert run(*words, "--out", folder).exit_code == 0
+    result = run("evaluate", folder, "--method", "exact")
+    assert result.exit_code == 0, result.output
+    from ppl_vae import ExponentialNormal
+
+    pair = ExponentialNormal()
+    x = pair.sample(5, seed=3)  # what it was trained on
+    summary = json.loads((folder / "evaluation" / "evaluation.json").read_text())
+    assert summary["nll"] == pytest.approx(-pair.exact.log_evidence(x).item())
+
+
+def damaged(folder):
+    content = (folder / "pair.safetensors").read_bytes()
+    (folder / "pair.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def other_architecture(folder):
+    description = json.loads((folder / "pair.json").read_text())
+    description["config"]["latent_dim"] = 3
+    (folder / "pair.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "message"),
+    [
+        (damaged, [], "a damaged file"),
+        (other_architecture, [], "takes its parameters"),
+        (lambda folder: (folder / "pair.json").unlink(), [], "pair.json"),
+        (lambda folder: (folder / "pair.json").write_text("{"), [], "JSON in"),
+        (None, ["--method", "iwea"], "Did you mean 'iwae'"),
+        (None, ["--method", "exact"], "closed-form log evidence"),
+        (None, ["--num-samples", "1"], "num_samples of at least 2"),
+        (None, ["--num-examples", "0"], "--num-examples of at least 1"),
+        (None, ["--split", "dev"], "split as one of"),
+        (None, ["--data", "digit"], "Did you mean 'digits'"),
+        (None, ["--out", "{folder}/pair.json"], "folder that can be written"),
+    ],
+)
+def test_evaluate_refuses_before_work_and_keeps_what_is_there(spoil, words, message, run, trained):
+    if spoil is not None:
+        spoil(trained)
+    before = files(trained)
+    result = run("evaluate", trained, *(w.format(folder=trained) for w in words))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert files(trained) == before
+
+
 def test_train_a_toy(run):
     result = run("train", "exponential-normal", "--elbo", "exact", "--epochs", 2)
     assert result.exit_code == 0

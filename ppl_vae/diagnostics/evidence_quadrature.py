@@ -13,12 +13,11 @@ from torch.distributions import constraints
 from ppl_vae import checks
 from ppl_vae.diagnostics.cells import Cells
 from ppl_vae.diagnostics.coordinates import Coordinates, about_bulk, bounds_of, stretch_at
-from ppl_vae.diagnostics.importance_weights import BLOCK_BYTES
 from ppl_vae.diagnostics.log_joint import LogJoint
-from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.diagnostics.meshes import Meshed, integrate_each
 from ppl_vae.diagnostics.particles import Particles
 from ppl_vae.diagnostics.quadrature import LARGEST_DIMENSION
+from ppl_vae.diagnostics.scattered import Scattered
 from ppl_vae.seeding import derive, reseed
 
 MAX_POINTS = 200_000
@@ -102,26 +101,21 @@ def _in_nats(found: Meshed, before: Tensor, eps: float) -> Integrated:
 class _Values:
     """log p(x_i, z(t)) + log |dz/dt|, and what is known beforehand of where it is large."""
 
-    joint: LogJoint
-    splits: bool
-    x: Tensor
+    density: Scattered
     coordinates: Coordinates
     seeds: Tensor
     look: tuple[Tensor, Tensor]
     guide_size: Tensor
-    room: int
 
     @classmethod
     def of(
         cls, particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int, seed: int
     ) -> _Values:
         reseed(derive(seed, "look"), x.device)
-        one = joint.on(x[:1]) if particles.splits else joint
-        sample = one.from_guide(12)
-        needed = peak_bytes(lambda: one.log_model(sample)) // 12
-        room = max(1, min(max_bytes, BLOCK_BYTES) // max(needed, 1))
+        density = Scattered.of(particles, joint, x, max_bytes)
         guide, prior = [], []
-        parts = x.split(max(1, room // _PRIOR_DRAWS)) if particles.splits else [x]
+        at_once = max(1, density.room // _PRIOR_DRAWS)
+        parts = x.split(at_once) if particles.splits else [x]
         for part in parts:
             here = joint.on(part)
             guide.append(here.from_guide(_GUIDE_DRAWS))
@@ -131,23 +125,15 @@ class _Values:
         coordinates = about_bulk(draws, bounds, torch.float64)
         look = torch.cat([draws, torch.cat(prior, 1).double()])
         none = look.new_zeros(look.shape[1], 0, look.shape[-1])
-        values = cls(
-            joint,
-            particles.splits,
-            x,
-            coordinates,
-            none,
-            (look, look[..., 0]),
-            coordinates.size,
-            room,
-        )
-        logs = values._log_model(torch.arange(look.shape[1], device=look.device), look)
+        seen = look, look[..., 0]
+        values = cls(density, coordinates, none, seen, coordinates.size)
+        logs = values.density(torch.arange(look.shape[1], device=look.device), look)
         return values.looking_at(look, logs)
 
     def __call__(self, owner: Tensor, t: Tensor) -> Tensor:
         """Return log p(x_owner, z(t)) + log |dz/dt|, (points, cells)."""
         u, log_slope = self._local(owner)(t)
-        return self._log_model(owner, u) + log_slope
+        return self.density(owner, u) + log_slope
 
     def integrate(self, tolerance: float, max_points: int, *, keep_points: bool = False) -> Meshed:
         """Return the integrals in the present coordinates."""
@@ -158,7 +144,7 @@ class _Values:
             dim=dim,
             tolerance=tolerance,
             max_points=max_points,
-            device=self.x.device,
+            device=self.coordinates.origin.device,
             must_split=self.must_split,
             keep_points=keep_points,
         )
@@ -167,7 +153,7 @@ class _Values:
         """Return the same in coordinates about the bulk of the posterior, seen coarsely."""
         assert coarse.points is not None
         assert coarse.weights is not None
-        everyone = torch.arange(coarse.points.shape[1], device=self.x.device)
+        everyone = torch.arange(coarse.points.shape[1], device=self.coordinates.origin.device)
         u = self._local(everyone)(coarse.points)[0]
         total = coarse.weights.sum(0)
         weights = coarse.weights / torch.where(total > 0, total, 1.0)
@@ -202,28 +188,6 @@ class _Values:
     def _finest(self, share: float) -> Tensor:
         """Return the guide's scales in units of the coordinates, at least `share`."""
         return (self.guide_size / self.coordinates.size).clamp(min=share)
-
-    def _log_model(self, owner: Tensor, u: Tensor) -> Tensor:
-        """Return log p(x_owner, u), (points, cells)."""
-        if self.splits:
-            size = max(1, self.room // len(u))
-            parts = [
-                self.joint.on(self.x[some]).log_model(points.to(self.x.dtype))
-                for some, points in zip(owner.split(size), u.split(size, 1), strict=True)
-            ]
-            return torch.cat(parts, 1).double()
-        # Examples that go together: every cell's points in the row of its owner, padded.
-        count = int(torch.bincount(owner).max())
-        order = owner.argsort(stable=True)
-        place = torch.arange(len(owner), device=owner.device)
-        place = place - torch.searchsorted(owner[order].contiguous(), owner[order].contiguous())
-        padded = self.coordinates.origin.expand(len(u), count, -1, -1).clone()
-        padded[:, place, owner[order]] = u[:, order]
-        rows = padded.flatten(0, 1).to(self.x.dtype).split(max(1, self.room))
-        found = torch.cat([self.joint.log_model(part) for part in rows]).double()
-        result = found.new_empty(u.shape[:2])
-        result[:, order] = found.unflatten(0, (len(u), count))[:, place, owner[order]]
-        return result
 
     def looking_at(self, points: Tensor, logs: Tensor) -> _Values:
         """Return the same with those points in mind at which each density matters.

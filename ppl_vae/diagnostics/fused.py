@@ -33,14 +33,17 @@ def bernoulli_log_prob(logits: Tensor, value: Tensor) -> Tensor:
 
 
 @functools.cache
-def compiled_kernel() -> Kernel | None:
+def compiled_kernel(device: str) -> Kernel | None:
     """Return `bernoulli_log_prob` compiled, or None where that fails or gives other numbers.
 
     The first call in a process takes some seconds; torch keeps the result on disk.
+
+    Args:
+        device: kind of device that it is for and tried on, such as ``cpu``.
     """
     kernel = torch.compile(bernoulli_log_prob, dynamic=True)
-    logits = torch.linspace(-30, 30, 7 * 3 * 11).reshape(7, 3, 11)
-    value = (torch.arange(33).reshape(3, 11) % 2).to(logits.dtype)
+    logits = torch.linspace(-30, 30, 7 * 3 * 11, device=device).reshape(7, 3, 11)
+    value = (torch.arange(33, device=device).reshape(3, 11) % 2).to(logits.dtype)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -20,7 +20,7 @@ from ppl_vae.seeding import derive, reseed
 # nothing and leaves the caches.
 BLOCK_BYTES = 32 * 2**20
 # Below it compiling takes longer than it saves.
-WORTH_COMPILING = 10**10
+WORTH_COMPILING = 2 * 10**9
 _FEW, _MORE = 4, 12
 
 
@@ -38,7 +38,7 @@ def importance_evidence(
             sets the global one.
     """
     if num_samples * x.numel() >= WORTH_COMPILING and particles.vectorised:
-        particles = replace(particles, kernel=compiled_kernel())
+        particles = replace(particles, kernel=compiled_kernel(x.device.type))
     parts = [
         summarise(weights)
         for weights in log_weights(

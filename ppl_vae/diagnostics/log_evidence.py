@@ -75,9 +75,9 @@ def log_evidence(
       more temperatures; see `bidirectional_evidence` for an upper bound.
     * ``exact``: ``pair.exact.log_evidence(x)``, where the pair has it.
 
-    The pair is copied, and it, Pyro's param store and the global random state stay as they are.
-    The same seed gives the same numbers for every `max_bytes` of at least 32 MiB by ``iwae``; a
-    smaller one may cut the draws differently.
+    The pair is copied and put into evaluation mode; it, Pyro's param store and the global random
+    state stay as they are. The same seed gives the same numbers for every `max_bytes` of at least
+    32 MiB by ``iwae``; a smaller one may cut the draws differently.
 
     Args:
         pair: a `Pair`, or a Pyro model and its guide as a tuple of two functions. Without the

@@ -139,7 +139,7 @@ class Particles:
         expected = torch.cat(alone)
         tolerance = 1e3 * torch.finfo(expected.dtype).eps
         return found.shape == expected.shape and torch.allclose(
-            found, expected, rtol=tolerance, atol=tolerance
+            found, expected, rtol=tolerance, atol=tolerance, equal_nan=True
         )
 
 

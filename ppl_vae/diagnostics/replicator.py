@@ -27,7 +27,7 @@ from ppl_vae.seeding import derive, reseed, seeded
 
 WORTH_TRACING = 500
 TIMED = 50
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 16 * 2**20
 
 
 class Replicator:
@@ -88,9 +88,7 @@ class Replicator:
             for (group, direction), row in zip(self._directions.items(), rows, strict=True):
                 along.append(-row @ direction)
                 self._totals[group] -= row.sum(0)
-                for block in row.split(sizes):
-                    # From the first row, so that equal rows have a variance of exactly 0.
-                    self._variances[group].append((block - block[0]).var(0).sum())
+                self._variances[group] += map(_summed_variance, row.split(sizes))
             self._components.append(torch.stack(along, dim=-1))
 
     def _replicates(self, seeds: list[int]) -> list[Tensor]:
@@ -147,6 +145,14 @@ class Replicator:
         with torch.enable_grad():
             loss = self._elbo.loss_and_grads(pair.model, pair.guide, self._x)
         return [torch.as_tensor(loss).detach(), *map(flat_gradient, self._groups.values())]
+
+
+def _summed_variance(block: Tensor) -> Tensor:
+    """Return the sum over the columns of their variances."""
+    # From the first row, so that equal rows have a variance of exactly 0.
+    rest = block - block[0]
+    count = len(block)
+    return (rest.square().sum() - rest.sum(0).square().sum() / count) / (count - 1)
 
 
 def replicate(

@@ -25,7 +25,7 @@ class Subject:
     """A pair, or a model and a guide, with data that were checked.
 
     Attributes:
-        pair: a copy on the device, or the two functions.
+        pair: a copy on the device in evaluation mode, or the two functions.
         data: on the same device.
         dtype: of the examples.
         seed: of the data's binarisation.
@@ -104,7 +104,7 @@ def subject(
     if isinstance(pair, Pair):
         where = devices.resolve(device)
         with leaving_no_params(), seeded(seed, where):
-            copied = copy.deepcopy(pair).to(where)
+            copied = copy.deepcopy(pair).to(where).eval()
             found = as_batches(data, copied)
             yield Subject(copied, found, copied.dtype, seed)
         return

@@ -61,10 +61,12 @@ def fit(
         num_epochs: passes over the data, at least 1.
         batch_size: examples a step; the last batch of an epoch may be smaller.
         device: ``auto`` is the GPU where there is one.
-        compile: whether steps are traced and compiled (see `CompiledSVI`); the noise is the same
-            and the numbers agree to rounding. ``auto`` does so where a compiler is at hand from
-            the first epoch on at whose end more than 1,000 steps are done, True at once; False
-            never.
+        compile: whether steps are traced and compiled (see `CompiledSVI`). The order of the data
+            is the same; so is the noise, and the numbers agree to rounding, but for pairs whose
+            steps are tiny: of these ten are taken at once, and each site draws for all ten.
+            ``auto`` compiles where a compiler is at hand, from the first epoch on at whose end
+            more than 1,000 steps are done, however often the run was stopped; True at once;
+            False never.
         seed: of the order of the data, of their binarisation and of the draws.
         run_dir: folder for config.json, metrics.csv, the pair (see `load_pair`), a checkpoint
             after every epoch, and pictures.

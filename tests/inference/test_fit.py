@@ -1,5 +1,6 @@
 import functools
 import math
+import sys
 
 import pyro
 import pytest
@@ -127,6 +128,54 @@ def test_resuming_equals_never_stopping(make, data, tmp_path):
     assert parts.train_elbo == whole.train_elbo
     assert equal(expected, found)
     assert equal(found, parameters(load_pair(tmp_path / "parts")))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize(("hidden", "unrolled"), [(200, False), (4, True)])
+def test_resuming_before_at_and_after_the_first_compiled_epoch(
+    hidden, unrolled, stop, data, tmp_path, monkeypatch
+):
+    """Of four epochs the third is the first compiled one; tiny steps are taken ten at a time."""
+    lowered = []
+
+    def as_traced(body, given, name):
+        lowered.append(name)
+        return lambda given: body(*given)
+
+    monkeypatch.setattr("ppl_vae.inference.chunk.lower", as_traced)
+    monkeypatch.setattr(sys.modules["ppl_vae.inference.fit"], "draw_run", lambda *_: None)
+    monkeypatch.setattr("ppl_vae.inference.compiled_epoch.can_compile", lambda device: True)
+    monkeypatch.setattr("ppl_vae.inference.compiled_epoch.WORTH_COMPILING", 30)
+
+    def run(folder, epochs, *, resume=False, compile="auto"):
+        lowered.clear()
+        pair = BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(hidden,), seed=0)
+        history = quiet(
+            pair,
+            data,
+            elbo="trace",
+            num_epochs=epochs,
+            batch_size=4,
+            run_dir=folder,
+            resume=resume,
+            compile=compile,
+        )
+        return history.train_elbo, parameters(pair), list(lowered)
+
+    whole, expected, names = run(tmp_path / "whole", 4)
+    assert names == (["10 steps", "a step"] if unrolled else ["a step"])
+    run(tmp_path / "parts", stop)
+    assert bool(lowered) == (stop == 3)
+    parts, found, _ = run(tmp_path / "parts", 4, resume=True)
+    assert parts == whole
+    assert equal(expected, found)
+    eager, _, names = run(tmp_path / "eager", 4, compile=False)
+    assert not names
+    assert eager[:2] == whole[:2]
+    if unrolled:  # each site's noise is drawn for ten steps at once
+        assert eager[2] != whole[2]
+    else:
+        assert eager == pytest.approx(whole, rel=1e-12)
 
 
 def test_run_folder_holds_what_it_should(vae, data, tmp_path):

@@ -1,0 +1,118 @@
+"""How fast is a training step, and does the fast one do the same?
+
+    python experiments/speed.py --data-dir DIR
+
+Pyro's SVI, a hand-written PyTorch loop, that loop under torch.compile, NumPyro's jitted epoch
+(extra [bench]) and the compiled step, in turn on the same data with the same number of threads. A
+speed is printed only if, in the same run, the compiled step gave Pyro's losses under the same
+noise and the others Pyro's loss at the first parameters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+from speed_systems import by_hand, pyro_steps
+from speed_systems.growth import grow
+from speed_systems.pictures import draw, draw_growth
+from speed_systems.systems import SYSTEMS, Data, System
+from speed_systems.timing import MEAN, OURS, SAME, WRITTEN, products_per_second, require, timed
+
+
+def main(
+    rows: Annotated[str, typer.Option(help="Part of the systems' names; all if empty.")] = "",
+    seconds: Annotated[float, typer.Option(help="Length of one timed run, about.")] = 1.0,
+    runs: Annotated[int, typer.Option(help="Timed runs of each way, in turn.")] = 5,
+    threads: Annotated[int, typer.Option(help="Threads of every way; 0 is all cores.")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of MNIST.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for table and picture.")] = Path("out/speed"),
+    *,
+    growth: Annotated[bool, typer.Option(help="Also vary batch, latents, particles.")] = True,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Small, uncompiled, seconds.")] = False,
+) -> None:
+    """Time all steps in turn; write tables and figures."""
+    out.mkdir(parents=True, exist_ok=True)
+    backend, dataset = ("eager", "digits") if smoke else ("inductor", "mnist")
+    if smoke:
+        seconds, runs, threads = 0.02, 2, 1
+    use_threads(threads)
+    peak = products_per_second(device)
+    print(f"{torch.get_num_threads()} threads; one large matrix product: {peak / 1e9:.0f} GFLOP/s")
+    found = []
+    for system in [s for s in SYSTEMS if rows in s.name and (s.name == "toy" or not smoke)]:
+        data = system.data(device, data_dir)
+        ways = ways_of(system, data, device, backend, seed)
+        peak = max(peak, products_per_second(device))  # another process may have been busy
+        found += timed(system, data, ways, seconds, runs, peak, device)
+        print(
+            pd.DataFrame([r for r in found if r["system"] == system.name]).to_string(index=False)
+        )
+        frame = pd.DataFrame(found)
+        frame.to_csv(out / "speed.csv", index=False, float_format="%.4g")
+        draw(frame, out / "speed.png")
+    if growth:
+        for table in grow(seconds, runs, device, data_dir, backend, dataset, seed, smoke=smoke):
+            table.to_csv(out / "growth.csv", index=False, float_format="%.4g")
+            draw_growth(table, out / "growth.png")
+            print(table.tail(2).to_string(index=False))
+
+
+def use_threads(threads: int) -> None:
+    """Give every way the same cores; XLA counts those that the process may use."""
+    cores = os.cpu_count() or 1
+    threads = min(threads or cores, cores)
+    if hasattr(os, "sched_setaffinity"):
+        threads = min(threads, len(os.sched_getaffinity(0)))
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    torch.set_num_threads(threads)
+
+
+def ways_of(
+    system: System, data: Data, device: str, backend: str, seed: int
+) -> dict[str, Callable[[int], object]]:
+    """Return all ways to take the system's steps, after they were seen to take the same."""
+    require(system, OURS, pyro_steps.difference(system, data, device, backend, seed), SAME)
+    elbo = pyro_steps.LOSSES[system.elbo]
+    require(system, "PyTorch", by_hand.difference(system, data, device, elbo, seed), WRITTEN)
+    ways = {
+        "Pyro SVI": pyro_steps.by_pyro(system, data, device),
+        "PyTorch": by_hand.steps(system, data, device, compile=False),
+    }
+    if backend != "eager":
+        ways["torch.compile"] = by_hand.steps(system, data, device, compile=True)
+        ways |= numpyro_way(system, data, device, seed)
+    return ways | {OURS: pyro_steps.by_graph(system, data, device, backend)}
+
+
+def numpyro_way(
+    system: System, data: Data, device: str, seed: int
+) -> dict[str, Callable[[int], object]]:
+    """Return NumPyro's steps, if it is installed."""
+    try:
+        from speed_systems import by_numpyro
+    except ImportError:
+        return {}
+    take, mean_loss = by_numpyro.make(system, data)
+    x = data.batch(torch.arange(system.batch_size, device=device))
+    count = 20_000 if system.name == "toy" else 20
+    pair = system.make().to(device)
+    elbo = pyro_steps.LOSSES[system.elbo](
+        num_particles=count, vectorize_particles=True, max_plate_nesting=1
+    )
+    torch.manual_seed(seed)
+    expected = elbo.loss(pair.model, pair.guide, x)
+    gap = abs(mean_loss(by_numpyro.array(x), count) - expected) / abs(expected)
+    require(system, "NumPyro", gap, MEAN)
+    return {"NumPyro": take}
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,165 @@
+"""How good a pair is on some data: ELBO, evidence, and what its latents hold."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.distributions import Normal
+from torch import Tensor
+
+from ppl_vae import checks
+from ppl_vae.diagnostics.active_units import ActiveUnits, active_units
+from ppl_vae.diagnostics.aggregate_posterior import aggregate_posterior
+from ppl_vae.diagnostics.aggregate_result import AggregatePosterior
+from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.diagnostics.evaluation import Evaluation
+from ppl_vae.diagnostics.importance_weights import log_weights
+from ppl_vae.diagnostics.log_evidence import DEFAULT_BYTES, log_evidence
+from ppl_vae.diagnostics.subject import Subject, subject
+from ppl_vae.elbos.traces import latent_sites
+from ppl_vae.inference.batches import Batches
+from ppl_vae.pair import Pair
+from ppl_vae.program import Functions
+from ppl_vae.seeding import Seed, as_int, derive, reseed
+
+ACTIVE_EXAMPLES = 1000
+
+
+def evaluate(
+    pair: Pair | Functions,
+    data: Tensor | Batches,
+    *,
+    method: str = "iwae",
+    num_samples: int | None = None,
+    num_elbo_samples: int = 100,
+    seed: Seed = 0,
+    device: str | torch.device = "auto",
+    max_bytes: int = DEFAULT_BYTES,
+    split: str | None = None,
+    binarize: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Measure ELBO, evidence, active units and, where it holds, the aggregate posterior.
+
+    ELBO and evidence are of the same binarised images. The aggregate posterior is measured of
+    pairs with ``encode(x) -> loc, scale`` whose only latent has a standard Normal prior; of them
+    the active units come from ``encode``, of others from draws of the guide for at most the first
+    1000 examples. What does not hold for a pair is None, and ``Evaluation.notes`` says why.
+
+    Args:
+        pair: a `Pair`, or a Pyro model and its guide as a tuple of two functions.
+        data: as the pair takes them, or an `ImageData`.
+        method: of the evidence; see `log_evidence`.
+        num_samples: of the evidence; see `log_evidence`.
+        num_elbo_samples: draws per example for the ELBO, at least 2.
+        seed: of the draws, and of the binarisation of an `ImageData`.
+        device: ``auto`` is the GPU where there is one; for functions, where the data are.
+        max_bytes: that the draws of a block of examples may take, approximately.
+        split: which part of the data it is, to be printed; an `ImageData` knows it.
+        binarize: how pixels became binary, to be printed; an `ImageData` knows it.
+        progress: called with the number of examples whose evidence is done.
+
+    Returns:
+        Everything per example and on average, in nats.
+
+    Raises:
+        TypeError: as `log_evidence`.
+        ValueError: as `log_evidence`.
+        NotImplementedError: as `log_evidence`.
+
+    Example:
+        >>> from ppl_vae import BernoulliVAE
+        >>> pair = BernoulliVAE((1, 3, 3), latent_dim=2, hidden=(4,), seed=0)
+        >>> found = evaluate(pair, pair.sample(20, seed=0), num_samples=100, device="cpu")
+        >>> bool(found.gap.mean > 0), len(found.evidence), found.active_units["z"].variance.shape
+        (True, 20, torch.Size([2]))
+    """
+    checks.count("num_elbo_samples", num_elbo_samples, minimum=2)
+    number = as_int(seed)
+    evidence = log_evidence(
+        pair,
+        data,
+        method=method,
+        num_samples=num_samples,
+        seed=number,
+        device=device,
+        max_bytes=max_bytes,
+        split=split,
+        binarize=binarize,
+        progress=progress,
+    )
+    # The stream that log_evidence gives the data.
+    with subject(pair, data, seed=derive(number, "data"), device=device) as found:
+        elbo = _elbo(found, num_elbo_samples, max_bytes, derive(number, "elbo"))
+        notes: list[str] = []
+        reseed(derive(number, "look"), found.device)
+        aggregate = _aggregate(found, derive(number, "aggregate"), notes)
+        if aggregate is None:
+            units = _units(found, derive(number, "units"), notes)
+        else:
+            variance = aggregate.per_dimension.loc_variance
+            units = {"z": ActiveUnits(aggregate.active_units, variance)}
+        name = found.name
+    return Evaluation(name, evidence, elbo, units, aggregate, tuple(notes))
+
+
+def _elbo(found: Subject, num_samples: int, max_bytes: int, seed: int) -> Estimate[Tensor]:
+    """Return the mean of the log-weights of every example."""
+    particles = found.particles("data")
+    means, errors = [], []
+    for index, x in enumerate(found.chunks()):
+        for weights in log_weights(
+            particles,
+            x,
+            num_samples=num_samples,
+            max_bytes=max_bytes,
+            seed=derive(seed, index),
+        ):
+            means.append(weights.double().mean(0))
+            errors.append(weights.double().std(0) / num_samples**0.5)
+    mean, error = (torch.cat(parts).to(found.dtype) for parts in (means, errors))
+    return Estimate(mean, error, num_samples)
+
+
+def _aggregate(found: Subject, seed: int, notes: list[str]) -> AggregatePosterior | None:
+    pair = found.pair
+    if not isinstance(pair, Pair) or not _has_standard_code(pair, next(found.chunks())[:1]):
+        notes.append(
+            "no aggregate posterior: it is measured of pairs with encode(x) -> loc, scale and one "
+            "latent with a standard Normal prior"
+        )
+        return None
+    x = torch.cat(list(found.chunks()))
+    return aggregate_posterior(pair, x, seed=seed, device=found.device)
+
+
+@torch.no_grad()
+def _has_standard_code(pair: Pair, x: Tensor) -> bool:
+    encode = getattr(pair, "encode", None)
+    if not callable(encode):
+        return False
+    trace: Any = poutine.trace(copy.deepcopy(pair).model).get_trace(x)
+    sites = latent_sites(trace)
+    if len(sites) != 1:
+        return False
+    (fn,) = (site["fn"] for site in sites.values())
+    base = getattr(fn, "base_dist", None)
+    loc, _ = encode(x)  # pyright: ignore[reportGeneralTypeIssues]
+    return (
+        isinstance(base, Normal)
+        and fn.event_shape == loc.shape[1:]
+        and bool((base.loc == 0).all() & (base.scale == 1).all())
+    )
+
+
+def _units(found: Subject, seed: int, notes: list[str]) -> dict[str, ActiveUnits] | None:
+    x = next(found.chunks())[:ACTIVE_EXAMPLES]
+    try:
+        return active_units(found.pair, x, seed=seed)
+    except (NotImplementedError, ValueError) as error:
+        notes.append(f"no active units: {error}")
+        return None
