@@ -20,10 +20,12 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         colours = [plots.ORANGE if way == OURS else plots.BLUE for way in rows.way]
         ax.barh(rows.way, middle, xerr=[middle - rows["min"], rows["max"] - middle], color=colours)
         floor = rows["floor, ms"].iloc[0]
-        if floor:
-            ax.axvline(floor, color=plots.GREY, linestyle="--", label="products alone")
-            ax.legend(loc="lower right", fontsize=7)
-        ax.set(title=system, xlabel="ms a step", xscale="linear" if floor else "log")
+        label = "ms a step"
+        if floor > 0:
+            ax.axvline(floor, color=plots.GREY, linestyle="--")
+            label += " (dashed: its products alone)"
+        toy = system == "toy"
+        ax.set(title=system, xlabel=label, xscale="log" if toy else "linear")
         ax.invert_yaxis()
     plots.save(axes[0][0], path)
 
@@ -40,6 +42,6 @@ def draw_growth(table: pd.DataFrame, path: Path) -> None:
             ax.errorbar(rows.value, middle, yerr=gaps, marker="o", color=colour, label=way)
         ax.set(xlabel=size, xscale="log", yscale="log", ylabel="ms a step")
         ax.set_xticks(list(rows.value), [str(v) for v in rows.value])
-        ax.minorticks_off()
+        ax.xaxis.minorticks_off()
     axes[0][0].legend()
     plots.save(axes[0][0], path)

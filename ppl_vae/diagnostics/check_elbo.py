@@ -76,7 +76,7 @@ def check_elbo(
         ...     return (4 * kl.sum(-1) - pair.likelihood(z).log_prob(x)).mean()
         >>> result = check_elbo(loss, pair, pair.sample(16, seed=0))
         >>> print(result.findings[0])
-        the KL has weight 4.000000 ± 0.000050 = 4: this is a beta-VAE with beta = 4
+        the KL has weight 4.0000 ± 0.0000 = 4: this is a beta-VAE with beta = 4
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
     x = checks.nonempty("x", checks.floating("x", x))

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import kl_divergence
 
+from ppl_vae.diagnostics.check_divergences import closed_kl, reversed_kl, standard_priors
 from ppl_vae.diagnostics.check_likelihoods import (
     bounds,
     event_dims,
@@ -82,7 +83,7 @@ class Features:
         found |= likelihood_mistakes(right, blank)
         found |= bounds(right, draws.num_particles)
         latents = latent_sites_of(right.guide)
-        found |= _reversed(right, latents, blank)
+        found |= reversed_kl(right, latents, blank)
         if _all(latents, "Normal"):
             priors = {name: right.model[name] for name in latents if name in right.model}
             if _all(priors, "Normal"):
@@ -92,10 +93,10 @@ class Features:
             found |= _at(draws.again(lambda fn, noise: noise * fn.rate), "rate")
         found |= self._known_quantities(right, x, blank)
         if _all(latents, "Normal"):
-            found |= _standard_priors(right, latents, blank)
+            found |= standard_priors(right, latents, blank)
         if self._truth.invalid:
             sites = [name for name in latents if name in right.model]
-            kls = [_closed_kl(right, name, blank) for name in sites]
+            kls = [closed_kl(right, name, blank) for name in sites]
             found["closed where invalid"] = -sum(kls, blank)
         return found
 
@@ -205,7 +206,7 @@ def _normal_parts(
         add("H:log", q.scale.log())
         add("sum(loc)", q.loc)
         add("sum(scale)", q.scale)
-        kl = _kl(q, p).expand(shape)
+        kl = kl_divergence(q, p).expand(shape)
         for floor in FREE_BITS:
             add(f"free bits {floor}", -kl.clamp_min(floor))
             if dims == 1 and kl.dim() >= 2:
@@ -223,36 +224,3 @@ def _normal_parts(
     for floor in FREE_BITS:
         total[f"floor {floor}"] = -kl.clamp_min(floor)
     return total
-
-
-def _standard_priors(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
-    """Return the log-prior with one site's taken as the standard Normal, site by site."""
-    found = {}
-    for name, site in latents.items():
-        q: Any = base(site["fn"])
-        closed = name in right.prior_closed
-        square = q.loc**2 + q.scale**2 if closed else site["value"] ** 2
-        other = summed(
-            (-0.5 * (square + LOG_2PI)).expand(site["value"].shape), blank, event_dims(site)
-        )
-        mine = {**right.prior, **right.prior_closed}.get(name, blank)
-        found[f"standard {name}"] = right.three()[1] - mine + other
-    return found
-
-
-def _reversed(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
-    """Return -KL(p || q), where it has a formula at every latent."""
-    try:
-        kls = [kl_divergence(right.model[n]["fn"], s["fn"]) for n, s in latents.items()]
-    except (KeyError, NotImplementedError):
-        return {}
-    return {"reversed KL": -sum((summed(kl, blank, 0) for kl in kls), blank)}
-
-
-def _closed_kl(right: Terms, name: str, blank: Tensor) -> Tensor:
-    q, p = right.guide[name], right.model[name]
-    return summed(kl_divergence(q["fn"], p["fn"]), blank, 0)
-
-
-def _kl(q: Distribution, p: Distribution) -> Tensor:
-    return kl_divergence(q, p)

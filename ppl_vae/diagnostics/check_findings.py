@@ -5,8 +5,8 @@ from __future__ import annotations
 from ppl_vae.diagnostics.check_explain import Explanation, constant_is_off
 from ppl_vae.diagnostics.check_fit import ONE
 from ppl_vae.diagnostics.check_result import Finding
-from ppl_vae.diagnostics.check_words import Quantities, constant, near, ratio
-from ppl_vae.diagnostics.estimate import Estimate, plus_minus
+from ppl_vae.diagnostics.check_words import Quantities, constant, near, ratio, shown
+from ppl_vae.diagnostics.estimate import Estimate
 
 TERMS = {"L": "log_likelihood", "P": "log_prior", "H": "entropy", "KL": "kl"}
 PIECES = {
@@ -31,7 +31,7 @@ def findings(
         message = candidate.message
         if candidate.kind == "extra":
             weight = explanation.weight("extra")
-            message = f"{message[:-1]}, with weight {weight}."
+            message = f"{message[:-1]}, with weight {shown(weight)}."
         found.append(Finding(candidate.kind, candidate.term, "the ELBO", "another", message))
     if candidate.pieces:
         found += _piece_findings(explanation, quantities)
@@ -68,17 +68,17 @@ def _weight_findings(e: Explanation, q: Quantities, kind: str) -> list[Finding]:
 
 def _weighed(term: str, what: str, weight: Estimate[float], q: Quantities, kind: str) -> Finding:
     value, cause = ratio(weight.mean, weight.standard_error, q)
-    shown = plus_minus(weight.mean, max(weight.standard_error, 5e-5))
+    told = shown(weight)
     if term == "objective" and value.startswith("-"):
         other = "elbo" if kind == "loss" else "loss"
         cause = f"the sign is wrong: is this kind={other!r}?"
     if value == "0":
-        message = f"{what} is missing: its weight is {shown}; {cause}"
-        return Finding("missing", term, "1", str(weight), message)
+        message = f"{what} is missing: its weight is {told}; {cause}"
+        return Finding("missing", term, "1", shown(weight), message)
     text = (
-        f"{what} has weight {shown}"
+        f"{what} has weight {told}"
         if term in ("kl", "objective")
-        else (f"{what} enters with weight {shown}")
+        else (f"{what} enters with weight {told}")
     )
     if value:
         text += f" = {value}"
@@ -88,7 +88,9 @@ def _weighed(term: str, what: str, weight: Estimate[float], q: Quantities, kind:
         said = f"this is a beta-VAE with beta = {beta}"
         cause = f"{said}, or {cause}" if cause else said
     message = f"{text}: {cause}" if cause else f"{text}, not 1"
-    return Finding("sign" if value.startswith("-") else "weight", term, "1", str(weight), message)
+    return Finding(
+        "sign" if value.startswith("-") else "weight", term, "1", shown(weight), message
+    )
 
 
 def _piece_findings(e: Explanation, q: Quantities) -> list[Finding]:
@@ -99,14 +101,14 @@ def _piece_findings(e: Explanation, q: Quantities) -> list[Finding]:
         weight = e.weight(role)
         value, cause = ratio(weight.mean, weight.standard_error, q)
         term, words = _piece(role)
-        shown = plus_minus(weight.mean, max(weight.standard_error, 5e-5))
+        told = shown(weight)
         equal = f" = {value}" if value else ""
         if value == "0":
-            kind, message = "missing", f"{words} is missing (weight {shown})."
+            kind, message = "missing", f"{words} is missing (weight {told})."
         else:
             kind = "sign" if value.startswith("-") else "part"
-            message = f"{words} has weight {shown}{equal}{': ' + cause if cause else ''}"
-        found.append(Finding(kind, term, "1", str(weight), message))
+            message = f"{words} has weight {told}{equal}{': ' + cause if cause else ''}"
+        found.append(Finding(kind, term, "1", shown(weight), message))
     return found
 
 
@@ -131,8 +133,8 @@ def _constant_findings(e: Explanation, q: Quantities) -> list[Finding]:
         if role in e.candidate.roles:
             weights[term] = 1.0
     cause = constant(value, error, q, weights)
-    shown = plus_minus(value, error)
-    message = f"constant {shown} per example in the ELBO"
+    told = shown(Estimate(value, error, e.fit.replicates))
+    message = f"constant {told} per example in the ELBO"
     message += f": {cause}" if cause else ": a dropped or added constant"
     message += " (the gradient is not affected)."
-    return [Finding("constant", "constant", "0", shown, message)]
+    return [Finding("constant", "constant", "0", told, message)]

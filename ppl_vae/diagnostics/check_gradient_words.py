@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ppl_vae.diagnostics.check_gradient import GroupGradient
 from ppl_vae.diagnostics.check_result import Finding
+from ppl_vae.diagnostics.check_words import shown
 from ppl_vae.diagnostics.estimate import Estimate
 
 Z_LIMIT = 5.0
@@ -49,15 +50,15 @@ def _said(group: GroupGradient, weights: dict[str, float]) -> Finding:
         cause = {2.0: ": doubled?", 0.5: ": halved?", -1.0: ": reversed?"}.get(factor, "")
         message = f"the gradient in {name} is {factor:g} times that of the value{cause}"
     else:
-        told = ", ".join(f"{term} {w}" for term, w in share.items())
+        told = ", ".join(f"{term} {shown(w)}" for term, w in share.items())
         message = (
             f"the expected gradient in {name} is not that of the value: along the right one it "
-            f"is {ratio} of its length"
+            f"is {shown(ratio)} of its length"
         )
         message += f" (the terms enter with {told})." if told else "."
     if group.missing and len(group.missing) <= 6:
         message += f" It does not reach {', '.join(group.missing)}."
-    return Finding("gradient", name, right, str(ratio), message)
+    return Finding("gradient", name, right, shown(ratio), message)
 
 
 def _is(weight: Estimate[float], value: float) -> bool:

@@ -70,12 +70,12 @@ class Check:
         if wrong:
             explanation = self._explain(exact=exact)
             found = self._findings(explanation, nearest)
+        elif not exact and self._collector.matched:
+            # The means agree within their noise, but another formula may leave no noise at all.
+            explanation = self._explain(exact=True)
+            if explanation is not None and explanation.candidate.message:
+                wrong, found = True, self._findings(explanation, nearest)
         gradient, seen = self._gradients(nearest, explanation, wrong=wrong)
-        if seen and not wrong and not exact:
-            # The formula may be another whose value is much the same.
-            explanation = self._explain(exact=exact)
-            if explanation is not None and explanation.is_exact:
-                seen = self._findings(explanation, nearest)
         found += seen
         coefficients = {
             name: Estimate(nearest[role], nearest.error(role), self._collector.num_replicates)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ppl_vae.diagnostics.check_gradient import GroupGradient
+from ppl_vae.diagnostics.check_words import shown
 from ppl_vae.diagnostics.estimate import Estimate
 
 
@@ -88,9 +89,9 @@ class ElboCheck:
             lines.append(Text.assemble(("x ", "bold red"), finding.message))
         if self.passed:
             lines.append(Text("Value and expected gradient are those of the ELBO.", "green"))
-        lines += [Text(), self._values(), Text()]
+        lines.append(self._values())
         if self.gradient:
-            lines += [self._gradients(), Text()]
+            lines.append(self._gradients())
         for note in (self._effort(), *self.notes):
             lines.append(Text(note, "dim"))
         verdict = "passed" if self.passed else "FAILED"
@@ -105,7 +106,7 @@ class ElboCheck:
     def _values(self) -> Table:
         table = Table("term", "weight", "expected", box=box.SIMPLE_HEAD, pad_edge=False)
         for name, estimate in self.coefficients.items():
-            table.add_row(name, str(estimate), "0" if name == "constant" else "1")
+            table.add_row(name, shown(estimate), "0" if name == "constant" else "1")
         return table
 
     def _gradients(self) -> Table:
@@ -113,8 +114,8 @@ class ElboCheck:
             "gradient of", "along the right one", "z", box=box.SIMPLE_HEAD, pad_edge=False
         )
         for group in self.gradient.values():
-            z = "no noise" if group.z_score == float("inf") else f"{group.z_score:.1f}"
-            table.add_row(group.group, str(group.ratio), z)
+            z = "inf" if group.z_score == float("inf") else f"{group.z_score:.1f}"
+            table.add_row(group.group, shown(group.ratio), z)
         return table
 
     def _effort(self) -> str:

@@ -142,7 +142,9 @@ class Settings:
             return options[int(torch.randint(len(options), (), generator=self._random))]
 
         strengths = {group: pick(0.0, strength, strength) for group in self._groups}
-        gains = {group: pick(1.0, 1.0, 0.1) if strength > 0.15 else 1.0 for group in self._groups}
+        gains = {
+            group: pick(1.0, 1.0, 2.0, 0.1) if strength > 0.15 else 1.0 for group in self._groups
+        }
         if not any(strengths.values()):
             strengths = dict.fromkeys(strengths, strength)
         seed = int(torch.randint(2**62, (), generator=self._random))

@@ -6,10 +6,10 @@ import itertools
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check_terms import Truth
+from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 
 LOG_2PI = math.log(2 * math.pi)
 RELATIVE = 3e-3
@@ -144,6 +144,14 @@ def _said(names: list[str], factors: tuple[int, ...]) -> str:
     return "; ".join(said)
 
 
-def is_binary_like(x: Tensor) -> bool:
-    """Return whether data are only 0 and 1."""
-    return bool(((x == 0) | (x == 1)).all()) if torch.is_tensor(x) else False
+def shown(weight: Estimate[float]) -> str:
+    """Return a weight with its standard error, to four decimals where that is very small.
+
+    Example:
+        >>> shown(Estimate(1 / 784, 1e-9, 10))
+        '0.0013 ± 0.0000'
+    """
+    mean, error = weight.mean, weight.standard_error
+    if error < 5e-5 and abs(mean) < 5e-4 and abs(mean) > 10 * error:
+        return f"{mean:.3g} ± {error:.1g}"
+    return f"{mean:.4f} ± {error:.4f}" if error < 5e-5 else plus_minus(mean, error)

@@ -130,8 +130,9 @@ class ModulesVAE(Pair):
         # Not as modules under these names where they are methods; their owners are.
         vars(self)["_encode"], vars(self)["_decode"] = encoder, decoder
         first, second = _owner(encoder), _owner(decoder)
-        if first is second:
-            self.module = first
+        whole = next((m for m in (first, second) if _holds(m, first) and _holds(m, second)), None)
+        if whole is not None:
+            self.module = whole
         else:
             self.encoder, self.decoder = first, second
         self.register_buffer("_scale", torch.tensor(scale, dtype=self.dtype), persistent=False)
@@ -238,3 +239,7 @@ def _owner(network: Any) -> nn.Module | None:  # noqa: ANN401
         return network
     owner = getattr(network, "__self__", None)
     return owner if isinstance(owner, nn.Module) else None
+
+
+def _holds(module: nn.Module | None, part: nn.Module | None) -> bool:
+    return module is not None and any(each is part for each in module.modules())

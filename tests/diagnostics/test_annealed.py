@@ -130,10 +130,10 @@ def test_steps_are_tuned_example_by_example():
 
     x = torch.tensor([0.05, 5.0])
     joint = LogJoint(Particles.look((model, guide), x), x)
-    path = Path.tuned(joint, Annealing(64, 150, 4))
+    path = Path.tuned(joint, Annealing(64, 100, 4))
     assert path.step_sizes[-1, 0] < 0.3 * path.step_sizes[-1, 1]
     state = start(joint, joint.from_guide(64))
-    for number in range(1, 151):
+    for number in range(1, 101):
         state, accept = transition(
             joint,
             state,
@@ -158,8 +158,10 @@ def test_more_temperatures_tighten_the_bound():
     x = pair.sample(8, seed=0)
     truth = pair.exact.log_evidence(x).detach()
     plain, few, many = (
-        (truth - log_evidence(pair, x, method="ais", num_temperatures=t).mean).mean()
-        for t in (1, 15, 150)
+        (
+            truth - log_evidence(pair, x, method="ais", num_temperatures=t, num_samples=12).mean
+        ).mean()
+        for t in (1, 12, 100)
     )
     assert plain > 2 * few > 0
     assert many < 0.3 * few
@@ -173,7 +175,7 @@ def test_the_evidence_lies_between_the_bounds(name):
         "linear": lambda: (LinearGaussian(5, 2, noise_scale=0.7, seed=1), torch.zeros(6, 5)),
         "chain": lambda: (GaussianChain(guide="bottom-up"), torch.zeros(6, 1)),
     }[name]()
-    found = bidirectional_evidence(pair, like, num_temperatures=60)
+    found = bidirectional_evidence(pair, like, num_temperatures=40)
     assert found.x.shape == like.shape
     truth = pair.exact.log_evidence(found.x).detach()
     assert bool((found.lower.per_example().z_score(truth).abs() < BOUND).all())

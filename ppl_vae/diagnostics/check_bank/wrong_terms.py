@@ -83,7 +83,7 @@ WRONG_TERMS = [
     ),
     _mlp(
         "KL without log scale",
-        ("sum(log scale)", "entropy"),
+        ("missing", "entropy"),
         "sum(log scale)",
         kl=lambda m, s, z: (0.5 * (s**2 + m**2 - 1)).sum(-1),
     ),
