@@ -73,10 +73,10 @@ def check_elbo(
         ...     loc, scale = pair.encode(x)
         ...     z = loc + scale * torch.randn_like(scale)
         ...     kl = -scale.log() + (scale**2 + loc**2 - 1) / 2
-        ...     return (4 * kl.sum(-1) - pair.likelihood(z).log_prob(x)).mean()
+        ...     return (3 * kl.sum(-1) - pair.likelihood(z).log_prob(x)).mean()
         >>> result = check_elbo(loss, pair, pair.sample(16, seed=0))
         >>> print(result.findings[0])
-        the KL has weight 4.0000 ± 0.0000 = 4: this is a beta-VAE with beta = 4
+        the KL has weight 3.0000 ± 0.0000 = 3: this is a beta-VAE with beta = 3
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
     x = checks.nonempty("x", checks.floating("x", x))

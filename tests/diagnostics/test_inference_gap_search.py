@@ -167,10 +167,11 @@ def test_searches_start_far_from_each_other():
     heights = [found.log_joint(s.loc.unsqueeze(0))[0] for s in starts]
     draws = found.prior_draws(256)
     assert bool((heights[1] > found.log_joint(draws).median(0).values).all())
-    # The third has the posterior's mean and spread, as well as draws from the prior tell.
+    # The third has the posterior's mean and spread, as well as draws from the prior tell: where
+    # few of them fall into the posterior that is not well, so not every example is asked for.
     posterior = found.pair.exact.posterior(found.x)
     off = (starts[2].loc - posterior.mean.detach()) / posterior.variance.detach().sqrt()
-    assert float(off.abs().max()) < 3
+    assert float(off.abs().median()) < 1
 
 
 def test_the_control_variate_takes_all_noise_of_a_quadratic():
