@@ -68,6 +68,15 @@ def _csv(*path):
     return _table(list(table.columns), table.to_numpy())
 
 
+def speed():
+    table = pd.read_csv(RESULTS / "speed" / "speed.csv")
+    rows = [
+        [r.system, r.way, *(f"{v:.3g}" for v in (r[3], r.min, r.max)), f"{r[6]:.2g}"]
+        for r in table.itertuples()
+    ]
+    return _table(["system", "way", "ms a step", "min", "max", "of Pyro"], rows)
+
+
 TABLES = {
     "pairs": pairs,
     "estimators": estimators,
@@ -77,6 +86,7 @@ TABLES = {
     "conv": lambda: _csv("conv_gaussian_vae", "scales.csv"),
     "layers": lambda: _csv("hierarchical_vae", "layers.csv"),
     "hierarchies": lambda: _csv("hierarchical_vae", "runs.csv"),
+    "speed": speed,
     "burda": lambda: _csv("burda_table", "table.csv"),
 }
 
