@@ -6,12 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import ppl_vae
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 PUBLIC = set(ppl_vae.__all__)
+
+
+def is_blank(picture):
+    """Whether a picture is one colour: a few binary pixels make a small file, but not that."""
+    with Image.open(picture) as image:
+        low, high = image.convert("L").getextrema()
+        return high - low < 128 or min(image.size) < 50
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
@@ -28,7 +36,7 @@ def test_smoke(script, tmp_path):
     assert done.stdout.strip()
     pictures = list((tmp_path / "out").rglob("*.png"))
     assert pictures
-    assert all(picture.stat().st_size > 3000 for picture in pictures)
+    assert not [picture for picture in pictures if is_blank(picture)]
     assert list((tmp_path / "out").rglob("*.csv"))
 
 

@@ -143,9 +143,9 @@ class Check:
         if self._collector.num_particles > 1:
             self._quantities.others["the particles"] = self._collector.num_particles
         matched = bool(self._collector.matched)
-        limit = 4 if matched and exact else 30
         best: Explanation | None = None
         for with_draws in (False, True):
+            limit = 4 if matched and exact else 10 if with_draws else 30
             features = Features(self._pair, self._truth, with_draws=with_draws)
             table = Table(self._collector.samples(features, limit=limit), matched=matched)
             found = explain(table, ignore_constants=self._ignore, exact=exact)
