@@ -18,7 +18,7 @@ import typer
 from scipy.stats import beta
 
 from ppl_vae import MODELS, check_elbo, plots
-from ppl_vae.diagnostics.check_bank import PAIRS, RIGHT, WRONG
+from ppl_vae.diagnostics.check.bank import PAIRS, RIGHT, WRONG
 
 LABELS = ("found", "right cause", "false alarm")
 

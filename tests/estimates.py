@@ -8,7 +8,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae.diagnostics import Estimate
-from ppl_vae.diagnostics.replicates import mean_of
+from ppl_vae.diagnostics.comparison.replicates import mean_of
 
 Function = Callable[..., object]
 

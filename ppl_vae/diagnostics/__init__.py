@@ -1,25 +1,28 @@
 """Measurements: estimators against each other and against exact answers."""
 
-from ppl_vae.diagnostics.active_units import ActiveUnits, active_units
-from ppl_vae.diagnostics.aggregate_posterior import aggregate_normals, aggregate_posterior
-from ppl_vae.diagnostics.aggregate_result import AggregatePosterior
-from ppl_vae.diagnostics.bidirectional import BidirectionalEvidence, bidirectional_evidence
-from ppl_vae.diagnostics.check_elbo import assert_elbo, check_elbo
-from ppl_vae.diagnostics.check_kl import check_kl
-from ppl_vae.diagnostics.check_result import ElboCheck, Finding
-from ppl_vae.diagnostics.compare import compare_elbos
-from ppl_vae.diagnostics.comparison import ElboComparison
+from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits, active_units
+from ppl_vae.diagnostics.aggregate.posterior import aggregate_normals, aggregate_posterior
+from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
+from ppl_vae.diagnostics.check.elbo import assert_elbo, check_elbo
+from ppl_vae.diagnostics.check.kl import check_kl
+from ppl_vae.diagnostics.check.result import ElboCheck, Finding
+from ppl_vae.diagnostics.comparison.compare import compare_elbos
+from ppl_vae.diagnostics.comparison.explain import ElboLedger, explain_elbo
+from ppl_vae.diagnostics.comparison.result import ElboComparison
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.evaluate import evaluate
 from ppl_vae.diagnostics.evaluation import Evaluation
-from ppl_vae.diagnostics.evidence import Evidence
-from ppl_vae.diagnostics.evidence_integral import integrate_evidence
-from ppl_vae.diagnostics.expectation import expectation
-from ppl_vae.diagnostics.explain import ElboLedger, explain_elbo
-from ppl_vae.diagnostics.inference_gap import inference_gap
-from ppl_vae.diagnostics.inference_gap_result import InferenceGap
-from ppl_vae.diagnostics.log_evidence import log_evidence
-from ppl_vae.diagnostics.monte_carlo_kl import monte_carlo_kl
+from ppl_vae.diagnostics.evidence.bidirectional import (
+    BidirectionalEvidence,
+    bidirectional_evidence,
+)
+from ppl_vae.diagnostics.evidence.log_evidence import log_evidence
+from ppl_vae.diagnostics.evidence.result import Evidence
+from ppl_vae.diagnostics.gap.inference_gap import inference_gap
+from ppl_vae.diagnostics.gap.result import InferenceGap
+from ppl_vae.diagnostics.quadrature.evidence_integral import integrate_evidence
+from ppl_vae.diagnostics.quadrature.expectation import expectation
+from ppl_vae.diagnostics.sampling.monte_carlo_kl import monte_carlo_kl
 
 __all__ = [
     "ActiveUnits",

@@ -12,14 +12,14 @@ from pyro.distributions import Normal
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.diagnostics.active_units import ActiveUnits, active_units
-from ppl_vae.diagnostics.aggregate_posterior import aggregate_posterior
-from ppl_vae.diagnostics.aggregate_result import AggregatePosterior
+from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits, active_units
+from ppl_vae.diagnostics.aggregate.posterior import aggregate_posterior
+from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.evaluation import Evaluation
-from ppl_vae.diagnostics.importance_weights import log_weights
-from ppl_vae.diagnostics.log_evidence import DEFAULT_BYTES, log_evidence
-from ppl_vae.diagnostics.subject import Subject, subject
+from ppl_vae.diagnostics.evidence.importance_weights import log_weights
+from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES, log_evidence
+from ppl_vae.diagnostics.evidence.subject import Subject, subject
 from ppl_vae.elbos.traces import latent_sites
 from ppl_vae.inference.batches import Batches
 from ppl_vae.pair import Pair

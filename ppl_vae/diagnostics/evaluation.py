@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ppl_vae.diagnostics.active_units import ActiveUnits
-from ppl_vae.diagnostics.aggregate_result import AggregatePosterior
+from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits
+from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
 from ppl_vae.diagnostics.estimate import Estimate, plus_minus
-from ppl_vae.diagnostics.evidence import Evidence
+from ppl_vae.diagnostics.evidence.result import Evidence
 from ppl_vae.inference.files import write_json, write_text
 from ppl_vae.inference.run_folder import make_writable
 

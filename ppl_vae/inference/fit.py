@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_vae import checks, devices, elbos
 from ppl_vae.inference.batches import Batches, as_batches, in_order, shuffled
-from ppl_vae.inference.compiled_epoch import CompiledEpochs, check_compile
+from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
 from ppl_vae.inference.history import History
 from ppl_vae.inference.optimizers import OptimizerLike, Updater

@@ -9,7 +9,7 @@ from scipy import integrate
 from scipy.special import logsumexp
 
 from ppl_vae.diagnostics import aggregate_normals
-from ppl_vae.diagnostics.aggregate_draws import _information_given
+from ppl_vae.diagnostics.aggregate.draws import _information_given
 
 SMALL = {
     "one": ([[0.7]], [[0.4]]),

@@ -15,10 +15,10 @@ from ppl_vae import (
     bidirectional_evidence,
     log_evidence,
 )
-from ppl_vae.diagnostics.annealed import Annealing, Path
-from ppl_vae.diagnostics.hamiltonian import start, transition
-from ppl_vae.diagnostics.log_joint import LogJoint
-from ppl_vae.diagnostics.particles import Particles
+from ppl_vae.diagnostics.evidence.annealed import Annealing, Path
+from ppl_vae.diagnostics.evidence.hamiltonian import start, transition
+from ppl_vae.diagnostics.evidence.log_joint import LogJoint
+from ppl_vae.diagnostics.evidence.particles import Particles
 
 BOUND = 4.5
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ppl_vae import MODELS, check_elbo
-from ppl_vae.diagnostics.check_bank import PAIRS, RIGHT, WRONG
+from ppl_vae.diagnostics.check.bank import PAIRS, RIGHT, WRONG
 
 # The suite takes a few; all of them are slow. `experiments/check_elbo.py` runs all over seeds.
 SOME_WRONG = WRONG[::20]

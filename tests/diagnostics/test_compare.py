@@ -10,7 +10,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from rich.console import Console
 
 from ppl_vae import BernoulliVAE, ExponentialNormal, compare_elbos, load, seeded
-from ppl_vae.diagnostics.replicates import num_blocks
+from ppl_vae.diagnostics.comparison.replicates import num_blocks
 from ppl_vae.elbos import make
 
 

@@ -17,7 +17,7 @@ from torch.distributions import (
     StudentT,
 )
 
-from ppl_vae.diagnostics.density_ratio import second_moment_is_infinite
+from ppl_vae.diagnostics.sampling.density_ratio import second_moment_is_infinite
 
 POSITIVE = st.floats(0.1, 10.0)
 

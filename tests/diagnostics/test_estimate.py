@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ppl_vae import Estimate
+from ppl_vae.diagnostics.comparison.replicates import bias_z_score, mean_of
 from ppl_vae.diagnostics.estimate import plus_minus
 from ppl_vae.diagnostics.memory import peak_bytes
-from ppl_vae.diagnostics.replicates import bias_z_score, mean_of
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from torch.distributions import (
 
 from ppl_vae.closed_forms.truncated_normal import TruncatedNormal
 from ppl_vae.diagnostics import expectation
-from ppl_vae.diagnostics.quadrature import gauss_hermite, gauss_laguerre
+from ppl_vae.diagnostics.quadrature.gauss import gauss_hermite, gauss_laguerre
 from ppl_vae.nets import ImageDecoder
 from ppl_vae.seeding import seeded
 

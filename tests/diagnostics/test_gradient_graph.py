@@ -7,11 +7,11 @@ import torch
 from cases import CASES
 
 from ppl_vae import ExponentialNormal, compare_elbos
-from ppl_vae.diagnostics import gradient_graph, replicator
-from ppl_vae.diagnostics.gradient_graph import GradientGraph
-from ppl_vae.diagnostics.replicator import Replicator
+from ppl_vae.diagnostics.comparison import gradient_graph, replicator
+from ppl_vae.diagnostics.comparison.gradient_graph import GradientGraph
+from ppl_vae.diagnostics.comparison.replicator import Replicator
 from ppl_vae.elbos import ESTIMATORS
-from ppl_vae.inference.constants import UntraceableError
+from ppl_vae.inference.compilation.constants import UntraceableError
 
 SEEDS = torch.arange(5, 21)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Pareto
 
-from ppl_vae.diagnostics.fused import bernoulli_log_prob, compiled_kernel
-from ppl_vae.diagnostics.importance import summarise
+from ppl_vae.diagnostics.evidence.fused import bernoulli_log_prob, compiled_kernel
+from ppl_vae.diagnostics.evidence.importance import summarise
 
 
 def test_against_numpy():
@@ -64,7 +64,7 @@ def test_bernoulli_pixels_in_one_pass(dtype):
 @pytest.mark.slow
 def test_the_compiled_kernel_gives_the_same_evidence(monkeypatch):
     from ppl_vae import BernoulliVAE, log_evidence
-    from ppl_vae.diagnostics import importance_weights
+    from ppl_vae.diagnostics.evidence import importance_weights
 
     assert compiled_kernel("cpu") is not None
     pair = BernoulliVAE((1, 6, 6), latent_dim=2, hidden=(8,), seed=1).float()

@@ -9,11 +9,11 @@ from scipy import optimize
 
 from ppl_vae import LinearGaussian
 from ppl_vae.closed_forms import linear_gaussian
-from ppl_vae.diagnostics.batched_lbfgs import maximise
-from ppl_vae.diagnostics.best_gaussian import climb, fine_rule, matched_rule, starting_points
-from ppl_vae.diagnostics.controlled import Controlled
-from ppl_vae.diagnostics.gaussian_code import GaussianCode
-from ppl_vae.diagnostics.gaussians import Gaussians
+from ppl_vae.diagnostics.gap.batched_lbfgs import maximise
+from ppl_vae.diagnostics.gap.best_gaussian import climb, fine_rule, matched_rule, starting_points
+from ppl_vae.diagnostics.gap.controlled import Controlled
+from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
+from ppl_vae.diagnostics.gap.gaussians import Gaussians
 
 
 def code(latent_dim, data_dim=6, count=5):

@@ -14,7 +14,7 @@ from torch import nn
 
 from ppl_vae import BernoulliVAE, ImageData, LinearGaussian, Pair, inference_gap
 from ppl_vae.diagnostics import InferenceGap
-from ppl_vae.diagnostics.posterior_grid import posterior_grid
+from ppl_vae.diagnostics.gap.posterior_grid import posterior_grid
 
 NAMES = ("log_evidence", "best_elbo", "elbo", "total", "approximation", "amortisation")
 

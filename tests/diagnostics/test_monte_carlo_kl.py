@@ -21,7 +21,7 @@ from torch.distributions import (
 from ppl_vae.closed_forms import kl
 from ppl_vae.diagnostics import monte_carlo_kl
 
-module = sys.modules["ppl_vae.diagnostics.monte_carlo_kl"]
+module = sys.modules["ppl_vae.diagnostics.sampling.monte_carlo_kl"]
 
 
 class Scripted(Distribution):

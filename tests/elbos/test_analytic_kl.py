@@ -9,7 +9,7 @@ from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal, Auto
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from ppl_vae import ExponentialNormal, GaussianChain, LinearGaussian
-from ppl_vae.diagnostics.replicates import bias_z_score
+from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import TraceAnalyticKL_ELBO
 
 F64 = torch.float64

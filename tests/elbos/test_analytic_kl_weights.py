@@ -11,7 +11,7 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 from ppl_vae import LinearGaussian
-from ppl_vae.diagnostics.replicates import bias_z_score
+from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import TraceAnalyticKL_ELBO
 
 F64 = torch.float64

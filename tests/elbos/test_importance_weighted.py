@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from ppl_vae import ExponentialNormal, GaussianChain, LinearGaussian
-from ppl_vae.diagnostics.replicates import bias_z_score
+from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import TraceDReG_ELBO, TraceIWAE_ELBO, TraceSTL_ELBO
 from ppl_vae.elbos.weights import Weights
 

@@ -9,7 +9,7 @@ from pyro import poutine
 from pyro.infer import RenyiELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 
-from ppl_vae.diagnostics.replicates import bias_z_score
+from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import TraceDReG_ELBO, TraceIWAE_ELBO
 
 BOTH = [TraceIWAE_ELBO, TraceDReG_ELBO]

@@ -8,7 +8,7 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.optim import Adam
 
 from ppl_vae import ExponentialNormal, GaussianChain
-from ppl_vae.diagnostics.replicates import bias_z_score
+from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import TraceScoreFunction_ELBO
 
 Z = torch.zeros((), dtype=torch.float64)

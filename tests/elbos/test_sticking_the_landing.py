@@ -10,7 +10,7 @@ from pyro.infer import Trace_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 
 from ppl_vae import ExponentialNormal, GaussianChain, LinearGaussian
-from ppl_vae.diagnostics.replicates import bias_z_score
+from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import TraceSTL_ELBO
 
 HALF, TWO_THIRDS = 0.5**0.5, (2 / 3) ** 0.5

@@ -270,7 +270,7 @@ def test_bfloat16_is_near_and_is_refused_without_the_processor(monkeypatch, capl
     pair = CASES["bernoulli-vae"]().float()
     x = pair.sample(5, seed=0)
     optim = Adam({"lr": 1e-3})
-    monkeypatch.setattr("ppl_vae.inference.precision.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("ppl_vae.inference.compilation.precision.cpu_has_bf16", lambda: True)
     svi = CompiledSVI(
         pair.model, pair.guide, optim, make("trace-mean-field"), backend="eager", precision="bf16"
     )
@@ -280,7 +280,7 @@ def test_bfloat16_is_near_and_is_refused_without_the_processor(monkeypatch, capl
     assert svi.is_compiled
     assert "bfloat16 changes the loss" in caplog.text
     assert loss == pytest.approx(svi.evaluate_loss(x), rel=0.5)
-    monkeypatch.setattr("ppl_vae.inference.precision.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("ppl_vae.inference.compilation.precision.cpu_has_bf16", lambda: False)
     with pytest.raises(ValueError, match="a processor with bfloat16; got one without"):
         CompiledSVI(pair.model, pair.guide, optim, make("trace"), precision="bf16")
 

@@ -155,7 +155,7 @@ def test_no_compiler_falls_back_with_its_reason(pair, x, monkeypatch, caplog):
 def test_a_graph_that_would_be_wrong_is_not_used(pair, x, monkeypatch):
     """What is compiled is compared with what is not."""
     monkeypatch.setattr(
-        "ppl_vae.inference.chunk.lower",
+        "ppl_vae.inference.compilation.chunk.lower",
         lambda body, given, name: lambda given: [2 * t for t in body(*given)],
     )
     svi = compiled_svi(pair, backend="inductor")

@@ -142,10 +142,10 @@ def test_resuming_before_at_and_after_the_first_compiled_epoch(
         lowered.append(name)
         return lambda given: body(*given)
 
-    monkeypatch.setattr("ppl_vae.inference.chunk.lower", as_traced)
+    monkeypatch.setattr("ppl_vae.inference.compilation.chunk.lower", as_traced)
     monkeypatch.setattr(sys.modules["ppl_vae.inference.fit"], "draw_run", lambda *_: None)
-    monkeypatch.setattr("ppl_vae.inference.compiled_epoch.can_compile", lambda device: True)
-    monkeypatch.setattr("ppl_vae.inference.compiled_epoch.WORTH_COMPILING", 30)
+    monkeypatch.setattr("ppl_vae.inference.compilation.epoch.can_compile", lambda device: True)
+    monkeypatch.setattr("ppl_vae.inference.compilation.epoch.WORTH_COMPILING", 30)
 
     def run(folder, epochs, *, resume=False, compile="auto"):
         lowered.clear()

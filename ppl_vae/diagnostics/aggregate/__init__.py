@@ -1,0 +1,1 @@
+"""The mixture of the guide over the data."""

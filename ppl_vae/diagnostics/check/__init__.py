@@ -1,0 +1,1 @@
+"""Which term of a hand-written ELBO is wrong."""

@@ -1,0 +1,16 @@
+"""Right and wrong ELBOs as people write them, with what a check must say of each.
+
+`WRONG` and `RIGHT` list them; `PAIRS` says for which pairs they are written.
+"""
+
+from ppl_vae.diagnostics.check.bank.entry import PAIRS, Entry
+from ppl_vae.diagnostics.check.bank.right import RIGHT
+from ppl_vae.diagnostics.check.bank.wrong_deep import WRONG_DEEP
+from ppl_vae.diagnostics.check.bank.wrong_draws import WRONG_DRAWS
+from ppl_vae.diagnostics.check.bank.wrong_gradients import WRONG_GRADIENTS
+from ppl_vae.diagnostics.check.bank.wrong_normal import WRONG_NORMAL
+from ppl_vae.diagnostics.check.bank.wrong_terms import WRONG_TERMS
+
+WRONG = [*WRONG_TERMS, *WRONG_DRAWS, *WRONG_NORMAL, *WRONG_GRADIENTS, *WRONG_DEEP]
+
+__all__ = ["PAIRS", "RIGHT", "WRONG", "Entry"]

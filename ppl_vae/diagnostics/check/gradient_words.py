@@ -1,0 +1,74 @@
+"""What a wrong gradient is likely to come from, in words."""
+
+from __future__ import annotations
+
+from ppl_vae.diagnostics.check.gradient import GroupGradient
+from ppl_vae.diagnostics.check.result import Finding
+from ppl_vae.diagnostics.check.words import shown
+from ppl_vae.diagnostics.estimate import Estimate
+
+Z_LIMIT = 5.0
+
+
+def gradient_findings(
+    groups: dict[str, GroupGradient], weights: dict[str, float]
+) -> list[Finding]:
+    """Return a finding for every group whose expected gradient is not that of the value.
+
+    Args:
+        groups: what was measured.
+        weights: with which each term enters the objective's value.
+    """
+    return [_said(g, weights) for g in groups.values() if g.z_score > Z_LIMIT]
+
+
+def _said(group: GroupGradient, weights: dict[str, float]) -> Finding:
+    name, ratio = group.group, group.ratio
+    right = f"the gradient of the objective's own value in {name}"
+    share = {
+        term: Estimate(
+            w.mean / weights[term], w.standard_error / abs(weights[term]), w.num_samples
+        )
+        for term, w in group.weights.items()
+        if weights[term]
+    }
+    blocked = [term for term, w in share.items() if _is(w, 0.0)]
+    whole = [term for term, w in share.items() if _is(w, 1.0)]
+    if _is(ratio, 0.0) or (share and len(blocked) == len(share)):
+        message = (
+            f"no gradient reaches {name}: detached, under no_grad, or z sampled without "
+            "reparameterisation?"
+        )
+    elif "log_likelihood" in blocked and len(share) > 1:
+        message = (
+            f"no gradient reaches {name} through z: the log-likelihood's part is missing; "
+            "sampled without reparameterisation, or z detached?"
+        )
+    elif blocked and len(blocked) + len(whole) == len(share):
+        message = f"the gradient of {' and '.join(blocked)} does not reach {name}: detached?"
+    elif len(share) > 0 and (factor := _common(list(share.values()))) is not None:
+        cause = {2.0: ": doubled?", 0.5: ": halved?", -1.0: ": reversed?"}.get(factor, "")
+        message = f"the gradient in {name} is {factor:g} times that of the value{cause}"
+    else:
+        told = ", ".join(f"{term} {shown(w)}" for term, w in share.items())
+        message = (
+            f"the expected gradient in {name} is not that of the value: along the right one it "
+            f"is {shown(ratio)} of its length"
+        )
+        message += f" (the terms enter with {told})." if told else "."
+    if group.missing and len(group.missing) <= 6:
+        message += f" It does not reach {', '.join(group.missing)}."
+    return Finding("gradient", name, right, shown(ratio), message)
+
+
+def _is(weight: Estimate[float], value: float) -> bool:
+    return abs(weight.mean - value) < max(4 * weight.standard_error, 0.02) and (
+        weight.standard_error < 0.2
+    )
+
+
+def _common(shares: list[Estimate[float]]) -> float | None:
+    for factor in (2.0, 0.5, -1.0, 0.1, 10.0, 3.0, 4.0):
+        if all(_is(share, factor) for share in shares):
+            return factor
+    return None

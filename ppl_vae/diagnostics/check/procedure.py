@@ -1,0 +1,223 @@
+"""One check, from the first replicates to the result."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.collect import Collector
+from ppl_vae.diagnostics.check.explain import (
+    LOG_P_LIMIT,
+    Explanation,
+    data_constant,
+    explain,
+    is_off,
+)
+from ppl_vae.diagnostics.check.features import Features, terms
+from ppl_vae.diagnostics.check.findings import findings
+from ppl_vae.diagnostics.check.fit import ONE, Fit, Table
+from ppl_vae.diagnostics.check.gradient import Gradients, GroupGradient
+from ppl_vae.diagnostics.check.gradient_words import gradient_findings
+from ppl_vae.diagnostics.check.objective import Objective
+from ppl_vae.diagnostics.check.result import ElboCheck, Finding
+from ppl_vae.diagnostics.check.settings import Settings
+from ppl_vae.diagnostics.check.terms import Truth
+from ppl_vae.diagnostics.check.words import Quantities
+from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.elbos.closed_kl import base
+from ppl_vae.pair import Pair
+
+ROUNDS = (10, 30, 80)
+NUM_SETTINGS = 22
+GRADIENT_BLOCKS = (16, 48, 100)
+CLEAR_ERROR = 0.01
+LOG_P_DATA = math.log(0.05)
+TERMS = {"log_likelihood": "L", "log_prior": "P", "entropy": "H", "constant": ONE}
+
+
+class Check:
+    """One check, from the first replicates to the result."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        objective: Objective,
+        x: Tensor,
+        num_replicates: int,
+        seed: int,
+        ignore: bool,  # noqa: FBT001
+    ) -> None:
+        self._pair, self._objective, self._x = pair, objective, x
+        self._budget, self._seed, self._ignore = num_replicates, seed, ignore
+        with torch.no_grad():
+            self._truth = Truth(pair, x)
+        self._settings = Settings(
+            pair, self._truth, x, seed=seed, count=NUM_SETTINGS, fits=self._fits
+        )
+        self._collector = Collector(pair, objective, self._truth, self._settings, seed=seed)
+        self._table = Table([], matched=False)
+        self._quantities = self._sizes()
+
+    def result(self) -> ElboCheck:
+        """Draw until the answer is clear, explain what is wrong, and compare gradients."""
+        right, nearest, stopped = self._draw()
+        explanation = None
+        found: list[Finding] = []
+        wrong = self._is_wrong(right, nearest)
+        exact = bool((right.noise < right.errors / 3).all())
+        if wrong:
+            explanation = self._explain(exact=exact)
+            found = self._findings(explanation, nearest)
+        elif not exact and self._collector.matched:
+            # The means agree within their noise, but another formula may leave no noise at all.
+            explanation = self._explain(exact=True)
+            if explanation is not None and explanation.candidate.message:
+                wrong, found = True, self._findings(explanation, nearest)
+        gradient, seen = self._gradients(nearest, explanation, wrong=wrong)
+        found += seen
+        coefficients = {
+            name: Estimate(nearest[role], nearest.error(role), self._collector.num_replicates)
+            for name, role in TERMS.items()
+        }
+        return ElboCheck(
+            subject=type(self._pair).__name__,
+            findings=found,
+            coefficients=coefficients,
+            leftover=nearest.rms,
+            gradient=gradient,
+            num_replicates=self._collector.num_replicates,
+            num_settings=len(self._table),
+            stopped=stopped,
+            notes=self._notes(),
+        )
+
+    def _fits(self, batch: Tensor) -> bool:
+        return bool(self._objective(batch).isfinite())
+
+    def _sizes(self) -> Quantities:
+        with torch.no_grad():
+            sites = self._truth.run(self._x).model.values()
+        kinds = [type(base(site["fn"])).__name__ for site in sites if site["is_observed"]]
+        return Quantities.of(self._truth, self._x, normal_pixels="Normal" in kinds)
+
+    def _draw(self) -> tuple[Fit, Fit, str]:
+        for target in (*(r for r in ROUNDS if r < self._budget), self._budget):
+            self._collector.more(target - self._collector.num_replicates)
+            self._table = Table(
+                self._collector.samples(terms), matched=bool(self._collector.matched)
+            )
+            noise = self._noise()
+            unit = {"L": 1.0, "P": 1.0, "H": 1.0}
+            right = self._table.fit([ONE] if self._ignore else [], unit, noise)
+            nearest = self._table.fit(["L", "P", "H", ONE], {}, noise)
+            if self._is_clear(right, nearest):
+                return right, nearest, "clear"
+        return right, nearest, "budget"  # pyright: ignore[reportPossiblyUnboundVariable]
+
+    def _noise(self) -> list[str]:
+        return [n for n in self._table.samples[0].columns if n[:3] in ("~P:", "~H:")]
+
+    def _is_clear(self, right: Fit, nearest: Fit) -> bool:
+        """Return whether more replicates would change nothing."""
+        if bool((nearest.noise < nearest.errors / 2).all()):
+            return True
+        errors = [nearest.error(role) for role in "LPH"]
+        return all(
+            e <= CLEAR_ERROR * max(1.0, abs(nearest[r])) or not math.isfinite(e)
+            for e, r in zip(errors, "LPH", strict=True)
+        )
+
+    def _is_wrong(self, right: Fit, nearest: Fit) -> bool:
+        if self._ignore and right.log_p < LOG_P_LIMIT:
+            right = data_constant(self._table)
+        if right.log_p < LOG_P_LIMIT:
+            return True
+        if nearest.log_p < LOG_P_LIMIT:
+            return False
+        weights = [Estimate(nearest[r], nearest.error(r), 1) for r in "LPH"]
+        return any(is_off(weight) for weight in weights)
+
+    def _explain(self, *, exact: bool) -> Explanation | None:
+        if self._collector.num_particles > 1:
+            self._quantities.others["the particles"] = self._collector.num_particles
+        matched = bool(self._collector.matched)
+        best: Explanation | None = None
+        for with_draws in (False, True):
+            limit = 4 if matched and exact else 10 if with_draws else 30
+            features = Features(self._pair, self._truth, with_draws=with_draws)
+            table = Table(self._collector.samples(features, limit=limit), matched=matched)
+            found = explain(table, ignore_constants=self._ignore, exact=exact)
+            if found is not None and (best is None or found.score < best.score):
+                best = found
+            if best is not None and best.is_exact:
+                break
+        return best
+
+    def _findings(self, explanation: Explanation | None, nearest: Fit) -> list[Finding]:
+        if explanation is not None:
+            found = findings(
+                explanation,
+                self._quantities,
+                kind=self._objective.kind,
+                ignore_constants=self._ignore,
+            )
+            if found:
+                return found
+        data = data_constant(self._table)
+        if data.freedom >= 4 and data.log_p > LOG_P_DATA:
+            message = (
+                "a constant that depends on the data and not on the parameters is left out or "
+                "added (the gradient is not affected)."
+            )
+            return [Finding("constant", "constant", "0", "it varies with the data", message)]
+        message = (
+            f"the objective is no weighted sum of log_likelihood, log_prior and entropy: the "
+            f"nearest leaves {nearest.rms:.3g} nats per example (root mean square) unexplained, "
+            "and none of the known mistakes fits."
+        )
+        return [Finding("leftover", "objective", "0", f"{nearest.rms:.3g}", message)]
+
+    def _gradients(
+        self, nearest: Fit, explanation: Explanation | None, *, wrong: bool
+    ) -> tuple[dict[str, GroupGradient], list[Finding]]:
+        weights = {"log_likelihood": 1.0, "log_prior": 1.0, "entropy": 1.0}
+        judged = not wrong
+        if explanation is not None and explanation.candidate.kind == "weight":
+            judged = True
+            roles = explanation.candidate.roles
+            for role, name in (("L", "log_likelihood"), ("P", "log_prior"), ("H", "entropy")):
+                role = role if role in roles else "KL"
+                if explanation.is_off(role):
+                    weights[name] = explanation.weight(role).mean
+        entering = [nearest[name] for name in nearest.names if name.startswith("~")]
+        gradients = Gradients(
+            self._pair,
+            self._objective,
+            self._truth,
+            self._settings,
+            weights=weights,
+            layout=self._collector.layout,
+            sampled=bool(entering) and all(abs(value - 1) < 0.1 for value in entering),
+            seed=self._seed,
+        )
+        for target in GRADIENT_BLOCKS:
+            if 2 * target > max(self._budget, 2 * GRADIENT_BLOCKS[0]):
+                break
+            gradients.more(target - gradients.num_blocks)
+            if gradients.is_clear():
+                break
+        found = gradients.result()
+        return found, gradient_findings(found, weights) if judged else []
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self._collector.skipped:
+            notes.append(f"The objective was not finite at {self._collector.skipped} settings.")
+        if not self._settings.sizes:
+            notes.append(
+                "Only the batch that was passed could be used: other sizes are refused, so a "
+                "factor of the batch size would not be seen."
+            )
+        return notes

@@ -1,0 +1,67 @@
+"""What is drawn at one setting, and the numbers that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.noise import Transform
+from ppl_vae.diagnostics.check.settings import Setting
+from ppl_vae.diagnostics.check.terms import Terms
+
+Columns = Callable[["Draws", Tensor], dict[str, Tensor]]
+
+
+@dataclass
+class Draws:
+    """Some draws of the latents at one setting, and the right terms there.
+
+    Attributes:
+        terms: the right terms.
+        num_particles: how many draws in turn belong to one value of the objective; 0 where they
+            have nothing to do with it.
+        again: the terms with another way from noise to draw; None where the noise is not known.
+    """
+
+    terms: Terms
+    num_particles: int
+    again: Callable[[Transform], Terms] | None
+
+
+@dataclass
+class Visit:
+    """What was drawn at one setting.
+
+    Attributes:
+        setting: where.
+        values: of the objective per example, one for each replicate.
+        noise: by layout, for every replicate the noise that it drew, or None where it is not
+            that of the guide.
+    """
+
+    setting: Setting
+    values: list[Tensor] = field(default_factory=list)
+    noise: list[list[dict[str, Tensor] | None]] = field(default_factory=lambda: [[], []])
+
+
+@dataclass
+class Sample:
+    """Numbers per example at one setting, in nats.
+
+    Attributes:
+        values: of the objective, (replicates,).
+        columns: of the right terms and of features, (replicates,) each if they were taken at the
+            objective's own noise, else (particles,).
+        scale: the sum of the absolute means of the right terms.
+        batch_size: of the batch.
+        index: which examples the batch has.
+    """
+
+    values: np.ndarray
+    columns: dict[str, np.ndarray]
+    scale: float
+    batch_size: int
+    index: tuple[int, ...]

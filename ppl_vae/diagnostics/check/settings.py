@@ -1,0 +1,225 @@
+"""Parameters and batches at which an objective is compared with the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.state import Values
+from ppl_vae.diagnostics.check.terms import Truth
+from ppl_vae.elbos.closed_kl import base
+from ppl_vae.pair import Pair
+from ppl_vae.seeding import derive
+
+STRENGTHS = (1.5, 0.8, 0.4, 0.2, 0.1, 0.03)
+SIZES = (1, 2, 3, 5, 8, 12)
+TRIALS_PER_STRENGTH, WANTED_TRIALS = 16, 40
+# Beyond these logits float32 probabilities have lost the digits that a right objective needs.
+LARGEST_LOGIT = 8.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One state of the parameters, and one batch.
+
+    Attributes:
+        seed: of the perturbation.
+        strengths: parameter group to the perturbation's size; 0 leaves the group as it is.
+        gains: parameter group to the factor on its matrices.
+        index: which examples of the data (numbers, for a single data set of the toy).
+    """
+
+    seed: int
+    strengths: dict[str, float]
+    gains: dict[str, float]
+    index: tuple[int, ...]
+
+
+class Settings:
+    """Chooses settings at which the terms differ much, and visits them.
+
+    Candidates are random perturbations of random groups of parameters, in several sizes; those at
+    which the terms are not finite, or far from what a model in use has, are left out. From the
+    rest those are chosen that lie far from each other in the terms, so that every term varies by
+    itself.
+
+    Args:
+        pair: the pair.
+        truth: its terms.
+        x: the data.
+        seed: of everything random.
+        count: how many settings.
+        fits: whether the objective takes a batch, too.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        truth: Truth,
+        x: Tensor,
+        *,
+        seed: int,
+        count: int,
+        fits: Callable[[Tensor], bool],
+    ) -> None:
+        self._pair, self._truth, self._x = pair, truth, x
+        self._values = Values(pair)
+        self._random = torch.Generator().manual_seed(derive(seed, "settings"))
+        self._groups = pair.parameter_groups()
+        self.sizes = [size for size in SIZES if self._serves(size, fits)]
+        nothing = dict.fromkeys(self._groups, 0.0), dict.fromkeys(self._groups, 1.0)
+        own = Setting(0, *nothing, self._index(min(len(x), 32)) if len(x) > 1 else (0,))
+        if not self.sizes:
+            own = Setting(0, *nothing, tuple(range(len(x))))
+        chosen = self._choose(count - 2)
+        self.all = [own, Setting(0, *nothing, self._batch(0)), *chosen]
+
+    @contextmanager
+    def at(self, setting: Setting) -> Iterator[Tensor]:
+        """Give the pair a setting's parameters within a block, and the block its batch."""
+        self._perturb(setting)
+        try:
+            yield self._x[list(setting.index)]
+        finally:
+            self._values.put_back()
+
+    def _serves(self, size: int, fits: Callable[[Tensor], bool]) -> bool:
+        batch = self._x[list(self._index(size))]
+        try:
+            with torch.no_grad():
+                self._truth.run(batch)
+            return fits(batch)
+        except Exception:
+            # Sizes that the program or the objective cannot take, such as 1 where a layer
+            # normalises over the batch, are not used.
+            return False
+
+    def _index(self, size: int) -> tuple[int, ...]:
+        length = len(self._x)
+        if size <= length:
+            return tuple(torch.randperm(length, generator=self._random)[:size].tolist())
+        return tuple(torch.randint(length, (size,), generator=self._random).tolist())
+
+    def _batch(self, number: int) -> tuple[int, ...]:
+        if not self.sizes:
+            return tuple(range(len(self._x)))
+        return self._index(self.sizes[number % len(self.sizes)])
+
+    def _choose(self, count: int) -> list[Setting]:
+        found: list[tuple[Setting, Tensor]] = []
+        probe = self._x[: 4 if self.sizes else len(self._x)]
+        if self.sizes and len(probe) not in self.sizes:
+            probe = self._x[list(self._index(min(self.sizes, key=lambda s: abs(s - 4))))]
+        own = self._features(probe)
+        for strength in STRENGTHS:
+            for _ in range(TRIALS_PER_STRENGTH):
+                trial = self._trial(strength)
+                self._perturb(trial)
+                try:
+                    features = self._features(probe)
+                except Exception:
+                    features = None  # the program refuses such parameters
+                self._values.put_back()
+                if features is not None and self._is_sane(features, own):
+                    found.append((trial, features))
+            if len(found) >= WANTED_TRIALS:
+                break
+        chosen = _spread([own, *(features for _, features in found)], count)
+        # Two settings in turn share a batch, so that what depends on the data alone shows.
+        batches = [self._batch(1 + number) for number in range((count + 1) // 2)]
+        return [
+            replace(found[place - 1][0], index=batches[number // 2])
+            for number, place in enumerate(chosen)
+        ]
+
+    def _trial(self, strength: float) -> Setting:
+        def pick(*options: float) -> float:
+            return options[int(torch.randint(len(options), (), generator=self._random))]
+
+        strengths = {group: pick(0.0, strength, strength) for group in self._groups}
+        gains = {
+            group: pick(1.0, 1.0, 2.0, 0.1) if strength > 0.15 else 1.0 for group in self._groups
+        }
+        if not any(strengths.values()):
+            strengths = dict.fromkeys(strengths, strength)
+        seed = int(torch.randint(2**62, (), generator=self._random))
+        return Setting(seed, strengths, gains, ())
+
+    @torch.no_grad()
+    def _perturb(self, setting: Setting) -> None:
+        random = torch.Generator().manual_seed(setting.seed)
+        for group, members in self._groups.items():
+            strength, gain = setting.strengths[group], setting.gains[group]
+            for parameter in members.values():
+                if strength:
+                    parameter.data.copy_(_perturbed(parameter.data, strength, gain, random))
+
+    @torch.no_grad()
+    def _features(self, x: Tensor) -> Tensor:
+        """Return what describes a setting: the terms, how they vary, and the scales' logarithm."""
+        terms = self._truth.run(x, num_particles=6)
+        likelihood, prior, entropy = terms.three()
+        noise = likelihood.std(0).mean()
+        logits = 0.0
+        for site in terms.model.values():
+            fn = base(site["fn"])
+            if site["is_observed"] and type(fn).__name__ == "Bernoulli":
+                logits = float(fn.logits.abs().flatten().float().quantile(0.99))  # pyright: ignore
+        shown = [likelihood.mean(), prior.mean(), entropy.mean(), noise]
+        row = torch.stack(shown).double().cpu()
+        return torch.cat([row, row.new_tensor([logits])])
+
+    def _is_sane(self, features: Tensor, own: Tensor) -> bool:
+        if not bool(features.isfinite().all()) or float(features[4]) > max(
+            LARGEST_LOGIT, 1.2 * float(own[4])
+        ):
+            return False
+        numbers = self._x[0].numel() if self._x.dim() > 1 else 1
+        codes = _codes(self._truth)
+        far = (features - own).abs()[:3]
+        bounds = [2 * abs(float(own[0])) + 2.0 * numbers]
+        bounds += [abs(float(own[1])) + 8.0 * codes, 0.5 * abs(float(own[2])) + 3.0 * codes]
+        return all(float(f) <= b for f, b in zip(far, bounds, strict=True))
+
+
+def _codes(truth: Truth) -> int:
+    """Return how many latent numbers an example has."""
+    if truth.latents is None:
+        return 8
+    return sum(latent.event_shape.numel() for latent in truth.latents)
+
+
+def _perturbed(value: Tensor, strength: float, gain: float, random: torch.Generator) -> Tensor:
+    noise = torch.randn(value.shape, generator=random).to(value)
+    level, tilt, factor = torch.randn(3, generator=random).tolist()
+    if value.dim() >= 2:
+        size = float(value.square().mean().sqrt())
+        return gain * (value + strength * max(size, 1e-3) * noise)
+    # A shift of all entries, and one of their two halves against each other: last layers often
+    # hold locations and log-scales side by side.
+    length = max(value.numel(), 1)
+    sides = torch.linspace(-1, 1, length).sign().reshape(value.shape).to(value)
+    small = 1 / math.sqrt(2)
+    return value + strength * small * (level + tilt * sides + 0.5 * noise)
+
+
+def _spread(rows: list[Tensor], count: int) -> list[int]:
+    """Return which rows but the first to take, each far from those taken before."""
+    table = torch.stack(rows)[:, :4].clone()
+    table[:, 3] = table[:, 3].clamp_min(1e-6).log()
+    spread = table.std(0) if len(table) > 1 else torch.ones(4, dtype=table.dtype)
+    table = (table - table.mean(0)) / spread.clamp_min(1e-9)
+    distance = (table - table[0]).square().sum(1)
+    chosen: list[int] = []
+    for _ in range(min(count, len(rows) - 1)):
+        place = int(distance.argmax())
+        if place == 0 or place in chosen:
+            break
+        chosen.append(place)
+        distance = torch.minimum(distance, (table - table[place]).square().sum(1))
+    return chosen

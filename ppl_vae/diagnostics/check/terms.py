@@ -1,0 +1,230 @@
+"""The terms of the right ELBO, draw by draw: log-likelihood, log-prior and entropy."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import kl_divergence
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
+from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
+from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.traces import Site, density_sites, latent_sites, observed_sites
+from ppl_vae.elbos.weights import PARTICLES
+from ppl_vae.pair import Pair
+
+LIKELIHOOD, PRIOR, ENTROPY = "log_likelihood", "log_prior", "entropy"
+
+
+@dataclass
+class Terms:
+    """The right terms at some draws of the latents; their sum over examples is the ELBO.
+
+    Attributes:
+        likelihood: log p(x | z), (particles, examples), in nats.
+        prior: site to log p(z), likewise, at the draws.
+        entropy: site to -log q(z), likewise, at the draws.
+        prior_closed: site to its expectation given the site's parents, where that is known and
+            may be used.
+        entropy_closed: likewise.
+        model: the traces' sites, for what else is to be read from them.
+        guide: likewise.
+    """
+
+    likelihood: Tensor
+    prior: dict[str, Tensor]
+    entropy: dict[str, Tensor]
+    prior_closed: dict[str, Tensor]
+    entropy_closed: dict[str, Tensor]
+    model: dict[str, Site]
+    guide: dict[str, Site]
+
+    @property
+    def total(self) -> Tensor:
+        """The ELBO at the draws, (particles, examples)."""
+        return self.likelihood + sum(self.prior.values()) + sum(self.entropy.values())
+
+    def three(self, *, sampled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three terms, with closed forms where they are known unless `sampled`."""
+        prior = self.prior if sampled else {**self.prior, **self.prior_closed}
+        entropy = self.entropy if sampled else {**self.entropy, **self.entropy_closed}
+        return self.likelihood, sum(prior.values()), sum(entropy.values())  # pyright: ignore
+
+
+class Truth:
+    """Runs a pair's guide and model on many particles at once.
+
+    Args:
+        pair: the pair.
+        x: data to run both on once, to learn which sites there are.
+
+    Attributes:
+        sites: the model's latents.
+        latents: those of the guide whose draws are known functions of standard noise; None
+            unless all are.
+        has_plate: whether examples have a dimension of their own.
+        closed: the latents whose two terms have usable closed forms.
+        invalid: the latents whose closed forms exist and have the wrong expectation.
+    """
+
+    def __init__(self, pair: Pair, x: Tensor) -> None:
+        self._pair = pair
+        guide: Any = poutine.trace(pair.guide).get_trace(x)
+        model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+        plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
+        sites = [*density_sites(model).values(), *density_sites(guide).values()]
+        frames = [frame for site in sites for frame in site["cond_indep_stack"]]
+        self._nesting = max((-frame.dim for frame in frames if frame.dim is not None), default=0)
+        self.has_plate = any(f.name == "data" and f.dim == -1 for f in frames)
+        self.sites = list(latent_sites(model))
+        self.observed = list(observed_sites(model))
+        found = [Latent.of(n, site["fn"]) for n, site in latent_sites(guide).items()]
+        known = [latent for latent in found if latent is not None]
+        self.latents = known if len(known) == len(found) else None
+        self.closed = [n for n, p in plan.items() if p.how == CLOSED_FORM and p.source == n]
+        self.invalid = [n for n, p in plan.items() if not p.is_valid and _has_formula(p)]
+        normalised = (m for m in pair.modules() if isinstance(m, _BatchNorm))
+        self._vectorised = not any(m.training for m in normalised) and self._can_vectorise(x)
+
+    def run(
+        self,
+        x: Tensor,
+        *,
+        num_particles: int = 1,
+        noise: dict[str, Tensor] | None = None,
+        transform: Transform | None = None,
+    ) -> Terms:
+        """Return the terms at fresh draws, or at those that `noise` gives.
+
+        Args:
+            x: the data.
+            num_particles: how many draws, where no noise is given.
+            noise: site to standard noise, (particles, *batch, *event_shape).
+            transform: how the noise becomes a draw; None is right.
+        """
+        if noise is not None:
+            num_particles = len(next(iter(noise.values())))
+        if self._vectorised:
+            return self._terms(x, num_particles, noise, transform)
+        rows = []
+        for i in range(num_particles):
+            one = None if noise is None else {n: v[i : i + 1] for n, v in noise.items()}
+            rows.append(self._terms(x, 1, one, transform))
+        return _stacked(rows)
+
+    def _can_vectorise(self, x: Tensor) -> bool:
+        # A program that was not written for a dimension of particles is run once for each.
+        try:
+            with torch.no_grad():
+                terms = self._terms(x, 3, None, None)
+        except Exception:
+            return False
+        values = [terms.likelihood, *terms.prior.values(), *terms.entropy.values()]
+        examples = self._pair.num_examples(x)
+        drawn = [site["value"] for site in latent_sites_of(terms.guide).values()]
+        return all(v.shape == (3, examples) for v in values) and all(
+            v.dim() > self._nesting and v.shape[0] == 3 for v in drawn
+        )
+
+    def _terms(
+        self, x: Tensor, count: int, noise: dict[str, Tensor] | None, transform: Transform | None
+    ) -> Terms:
+        pair = self._pair
+        plate: Any = nullcontext()
+        if self._vectorised_or_unknown(count):
+            plate = pyro.plate(PARTICLES, count, dim=-1 - self._nesting)
+        inject: Any = nullcontext() if noise is None else Inject(self._fit(noise), transform)
+        with poutine.block(), plate:
+            with inject:
+                guide: Any = poutine.trace(pair.guide).get_trace(x)
+            model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+        guide.compute_log_prob()
+        model.compute_log_prob()
+        in_model, in_guide = density_sites(model), density_sites(guide)
+        examples = pair.num_examples(x)
+
+        def by_example(site: Site, value: Tensor) -> Tensor:
+            return self._by_example(site, value, count, examples)
+
+        latents = latent_sites(model)
+        likelihood = [
+            by_example(s, s["log_prob"]) for n, s in in_model.items() if n not in latents
+        ]
+        prior = {n: by_example(s, s["log_prob"]) for n, s in latents.items()}
+        entropy = {n: -by_example(s, s["log_prob"]) for n, s in in_guide.items()}
+        prior_closed, entropy_closed = {}, {}
+        for name in self.closed:
+            q, p = in_guide[name], in_model[name]
+            own = q["fn"].entropy()
+            kl = kl_divergence(q["fn"], p["fn"])
+            entropy_closed[name] = by_example(q, _weighed(own, q))
+            prior_closed[name] = by_example(p, _weighed(-kl - own, p))
+        zeros = x.new_zeros(count, examples)
+        return Terms(
+            sum(likelihood, zeros),
+            prior,
+            entropy,
+            prior_closed,
+            entropy_closed,
+            in_model,
+            in_guide,
+        )
+
+    _vectorised: bool | None = None
+
+    def _vectorised_or_unknown(self, count: int) -> bool:
+        return self._vectorised is not False and (count > 1 or self._vectorised is True)
+
+    def _fit(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        return noise if self._vectorised else {n: v[0] for n, v in noise.items()}
+
+    def _by_example(self, site: Site, value: Tensor, count: int, examples: int) -> Tensor:
+        """Return a site's numbers summed over all but particles and examples."""
+        has_particles = value.dim() > self._nesting and self._vectorised_or_unknown(count)
+        value = value if has_particles else value.unsqueeze(0).expand(count, *value.shape)
+        in_plate = any(f.name == "data" and f.dim == -1 for f in site["cond_indep_stack"])
+        if in_plate and value.dim() > 1:
+            last = value.shape[-1]
+            value = value.reshape(len(value), -1, last).sum(1)
+            return value if last == examples else value.expand(len(value), examples)
+        return (value.reshape(len(value), -1).sum(-1, keepdim=True) / examples).expand(
+            -1, examples
+        )
+
+
+def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
+    """Return those of some sites whose value was drawn."""
+    return {name: site for name, site in sites.items() if not site["is_observed"]}
+
+
+def _has_formula(plan: SitePlan) -> bool:
+    return "descends" in plan.why
+
+
+def _weighed(value: Tensor, site: Site) -> Tensor:
+    mask, scale = site["mask"], site["scale"]
+    if torch.is_tensor(mask):
+        value = torch.where(mask, value, torch.zeros_like(value))
+    elif mask is False:
+        value = torch.zeros_like(value)
+    return value * scale
+
+
+def _stacked(rows: list[Terms]) -> Terms:
+    def joined(name: str) -> Any:  # noqa: ANN401
+        values = [getattr(row, name) for row in rows]
+        if isinstance(values[0], dict):
+            return {key: torch.cat([value[key] for value in values]) for key in values[0]}
+        return torch.cat(values)
+
+    names = ("likelihood", "prior", "entropy", "prior_closed", "entropy_closed")
+    return Terms(
+        **{name: joined(name) for name in names}, model=rows[0].model, guide=rows[0].guide
+    )

@@ -1,0 +1,1 @@
+"""Estimators side by side, and what each does with every site."""

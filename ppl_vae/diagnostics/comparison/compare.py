@@ -1,0 +1,202 @@
+"""ELBO estimators against each other and against the exact answer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from ppl_vae import checks, devices
+from ppl_vae.diagnostics.comparison.references import (
+    Reference,
+    choose_reference,
+    closed_form_variance,
+    exact_reference,
+    target,
+)
+from ppl_vae.diagnostics.comparison.replicates import OVERALL, Replicates, bias_z_score, mean_of
+from ppl_vae.diagnostics.comparison.replicator import replicate
+from ppl_vae.diagnostics.comparison.result import ElboComparison
+from ppl_vae.diagnostics.comparison.row import Row
+from ppl_vae.diagnostics.comparison.treatment import LATENT, treatments
+from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.elbos import ESTIMATORS, make, name_of
+from ppl_vae.elbos.kl_plan import CLOSED_FORM
+from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.program import Functions, as_pair
+from ppl_vae.seeding import seeded
+
+MINIMUM_REPLICATES = 10
+
+
+def compare_elbos(
+    pair: Pair | Functions,
+    x: Tensor,
+    estimators: Iterable[str] | Mapping[str, ELBO] | None = None,
+    *,
+    num_replicates: int = 1000,
+    num_particles: int = 1,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+) -> ElboComparison:
+    """Measure ELBO estimators at one state of a pair: bias, noise, cost.
+
+    Every estimator gives `num_replicates` values and gradients, each from fresh noise; the noise
+    is the same from estimator to estimator, so their differences are sharper than each alone. The
+    pair is copied: its parameters, gradients and the global random state stay as they are.
+
+    Args:
+        pair: a pair, or any Pyro model and guide as a tuple of two functions of one argument.
+        x: the data, as model and guide take them.
+        estimators: names (see `ppl_vae.elbos.ESTIMATORS`), or names with ready estimators; None
+            takes all that serve the pair.
+        num_replicates: at least 10.
+        num_particles: averaged in each estimate; for the estimators given by name.
+        seed: of all the noise.
+        device: ``auto`` is the GPU where there is one.
+
+    Returns:
+        One row an estimator. Values and gradients are of the ELBO summed over the examples of
+        `x`, in nats. They are compared with the exact answer where the pair has one, else with
+        the pool of the other estimators that claim to be unbiased without a condition.
+
+    Raises:
+        TypeError: data or an estimator of a wrong kind.
+        ValueError: data that the pair cannot score, an unknown name, a count too small.
+        NotImplementedError: an estimator asked for by name cannot serve the pair.
+
+    Example:
+        >>> from ppl_vae import ExponentialNormal
+        >>> pair = ExponentialNormal()
+        >>> x = torch.tensor([1.2, 0.7, 1.1])
+        >>> result = compare_elbos(pair, x, ["trace", "exact"], num_replicates=100)
+        >>> result["exact"].gradient_variance["overall"].mean
+        0.0
+        >>> abs(result["trace"].bias_z_score) < 4.5
+        True
+    """
+    checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
+    checks.count("num_particles", num_particles)
+    x = checks.floating("x", x)
+    with leaving_no_params(), ExitStack() as stack:
+        subject = _subject(pair, x, device)
+        stack.enter_context(seeded(seed, subject.device))
+        x = x.to(subject.device)
+        subject.check(x)
+        stack.callback(_put_gradients_back, [(p, p.grad) for p in subject.parameters()])
+        chosen = _choose(estimators, subject, num_particles)
+        measured = replicate(subject, chosen, x, num_replicates=num_replicates, seed=seed)
+        exact = exact_reference(subject, x, num_replicates, seed) if _has_elbo(subject) else None
+        rows = []
+        for name, elbo in chosen.items():
+            reference = choose_reference(name, chosen, measured, exact)
+            rows.append(_row(name, elbo, measured[name], reference, subject, x))
+    _rank(rows)
+    return ElboComparison(
+        rows,
+        pair=type(subject).__name__,
+        num_examples=subject.num_examples(x),
+        exact_value=float(exact.values[0]) if exact else None,
+        num_replicates=num_replicates,
+        num_particles=num_particles,
+        device=str(subject.device),
+        dtype=str(subject.dtype).removeprefix("torch."),
+    )
+
+
+def _put_gradients_back(gradients: list[tuple[Tensor, Tensor | None]]) -> None:
+    for parameter, gradient in gradients:
+        parameter.grad = gradient
+
+
+def _subject(pair: Pair | Functions, x: Tensor, device: str | torch.device) -> Pair:
+    """Return a copy of the pair on the device; functions cannot be copied and stay."""
+    if isinstance(pair, Pair):
+        return copy.deepcopy(pair).to(devices.resolve(device))
+    return as_pair(pair, x)
+
+
+def _row(
+    name: str,
+    elbo: ELBO,
+    found: Replicates,
+    reference: Reference | None,
+    pair: Pair,
+    x: Tensor,
+) -> Row:
+    known = name_of(elbo)
+    entry = ESTIMATORS.get(known or "")
+    closed_form = closed_form_variance(pair, x, known, elbo.num_particles) if entry else {}
+    sites = treatments(elbo, pair, x)
+    row = Row(
+        name=name,
+        bound=target(elbo)[0],
+        claim=entry.value if entry else "",
+        condition=entry.condition if entry else "",
+        value=found.value(),
+        value_variance=found.value_variance(),
+        gradient_variance={g: found.gradient_variance(g) for g in found.block_variances},
+        signal_to_noise={g: found.signal_to_noise(g) for g in found.block_variances},
+        closed_form_gradient_variance=closed_form,
+        milliseconds=found.milliseconds,
+        quartiles=found.quartiles,
+        peak_bytes=found.peak_bytes,
+        analytic_sites=tuple(t.site for t in sites if t.role == LATENT and t.how == CLOSED_FORM),
+        invalid_sites={t.site: t.why for t in sites if not t.is_valid},
+    )
+    if reference is None:
+        return row
+    # What float arithmetic alone may leave between two ways to compute the same number.
+    unit = 100 * torch.finfo(pair.dtype).eps
+    bias = mean_of(found.values - reference.values)
+    rounding = unit * float(reference.values.abs().max())
+    if bias.standard_error <= rounding:
+        gap = 0.0 if abs(bias.mean) <= rounding else bias.mean
+        bias = Estimate(gap, 0.0, bias.num_samples)
+    # A component is a sum over the group's gradient, whose length bounds its rounding.
+    size = torch.tensor([found.length(group) for group in pair.parameter_groups()])
+    row.reference = reference.name
+    row.bias = bias
+    row.bias_z_score = bias.z_score(0.0)
+    row.gradient_bias_z_score = bias_z_score(found.components - reference.components, unit * size)
+    return row
+
+
+def _rank(rows: list[Row]) -> None:
+    """Fill in variance times time, relative to the best estimator that has any variance."""
+    work = [row.gradient_variance[OVERALL].mean * row.milliseconds for row in rows]
+    best = min((w for w in work if w > 0), default=1.0)
+    for row, each in zip(rows, work, strict=True):
+        row.relative_work = each / best
+
+
+def _has_elbo(pair: Pair) -> bool:
+    return hasattr(pair.exact, "elbo")
+
+
+def _choose(
+    estimators: Iterable[str] | Mapping[str, ELBO] | None, pair: Pair, num_particles: int
+) -> dict[str, ELBO]:
+    if isinstance(estimators, Mapping):
+        return {name: make(elbo) for name, elbo in estimators.items()}
+    if estimators is not None:
+        names = [estimators] if isinstance(estimators, str) else list(estimators)
+        chosen = {name: make(name, num_particles=num_particles) for name in names}
+        if "exact" in chosen and not _has_elbo(pair):
+            raise NotImplementedError(
+                checks.message(
+                    "a pair with a closed-form ELBO for the estimator 'exact'",
+                    type(pair).__name__,
+                    "Leave 'exact' out.",
+                )
+            )
+        return chosen
+    return {
+        name: entry.make(num_particles=num_particles)
+        for name, entry in ESTIMATORS.items()
+        if name != "exact" or _has_elbo(pair)
+    }

@@ -1,0 +1,196 @@
+"""The ledger of an ELBO estimate: one row per site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ppl_vae import checks
+from ppl_vae.diagnostics.comparison.replicates import mean_of
+from ppl_vae.diagnostics.comparison.treatment import Treatment, draw_traces, part, treatments
+from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.elbos import make
+from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.traces import Site
+from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.program import Functions, as_pair
+from ppl_vae.seeding import derive, seeded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEADER = ["site", "role", "KL", "valid", "scale", "mask", "nats", "why"]
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One site's part of the ELBO.
+
+    Attributes:
+        treatment: its role, how its part is had, whether that is valid, and why.
+        scale: in the model and in the guide, as text; one of them if they agree.
+        mask: likewise.
+        value: its part of the ELBO, summed over the data, in nats.
+    """
+
+    treatment: Treatment
+    scale: str
+    mask: str
+    value: Estimate[float]
+
+
+@dataclass(frozen=True)
+class ElboLedger:
+    """What an estimator does with every site of a model and guide.
+
+    Attributes:
+        estimator: its class.
+        rows: one per site.
+        value: the sum of the rows' values.
+    """
+
+    estimator: str
+    rows: list[LedgerRow]
+    value: Estimate[float]
+
+    def __getitem__(self, site: str) -> LedgerRow:
+        checks.name("site", site, [row.treatment.site for row in self.rows])
+        return next(row for row in self.rows if row.treatment.site == site)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether every site is treated so that the sum has the right expectation."""
+        return all(row.treatment.is_valid for row in self.rows)
+
+    def print(self, console: Console | None = None) -> None:
+        """Print the ledger."""
+        console = console or Console()
+        table = Table(*HEADER, title=f"{self.estimator}, ELBO {self.value}", title_justify="left")
+        for line in self._cells():
+            table.add_row(*line)
+        console.print(table)
+
+    def to_markdown(self) -> str:
+        """Return the ledger as Markdown."""
+        lines = [HEADER, ["---"] * len(HEADER), *self._cells()]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return one row per site."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    **vars(row.treatment),
+                    "scale": row.scale,
+                    "mask": row.mask,
+                    "value": row.value.mean,
+                    "standard_error": row.value.standard_error,
+                }
+                for row in self.rows
+            ]
+        ).set_index("site")
+
+    def _cells(self) -> list[list[str]]:
+        return [
+            [
+                row.treatment.site,
+                row.treatment.role,
+                row.treatment.how,
+                "yes" if row.treatment.is_valid else "NO",
+                row.scale,
+                row.mask,
+                str(row.value),
+                row.treatment.why,
+            ]
+            for row in self.rows
+        ]
+
+
+@torch.no_grad()
+def explain_elbo(
+    elbo: str | ELBO,
+    pair: Pair | Functions,
+    x: Tensor,
+    *,
+    num_draws: int = 100,
+    seed: int = 0,
+) -> ElboLedger:
+    """Return the ledger of an estimator: which site is had how, whether validly, and its value.
+
+    Args:
+        elbo: an estimator's name or any ``pyro.infer.ELBO``. Those that weigh their particles are
+            accounted for as with one particle.
+        pair: a pair, or any Pyro model and guide as a tuple of two functions of one argument.
+        x: the data.
+        num_draws: of the latents, at least 2; values are means over them.
+        seed: of the draws; the global random state stays as it is.
+
+    Returns:
+        One row per site.
+
+    Raises:
+        TypeError: neither a pair nor two functions, or no estimator.
+        ValueError: an unknown estimator, fewer than two draws, data that the pair cannot score.
+
+    Example:
+        >>> from ppl_vae import GaussianChain
+        >>> pair = GaussianChain(guide="bottom-up")
+        >>> ledger = explain_elbo("trace-mean-field", pair, pair.sample(3, seed=0))
+        >>> ledger["z1"].treatment.is_valid, ledger["z2"].treatment.is_valid
+        (False, True)
+    """
+    checks.count("num_draws", num_draws, minimum=2)
+    estimator = make(elbo)
+    stream = derive(seed, "explain")
+    with leaving_no_params(), seeded(stream, checks.floating("x", x).device):
+        subject = as_pair(pair, x)
+        subject.check(x)
+        program = Program(subject.model, subject.guide, (x,), {})
+        with pyro.validation_enabled(False):  # noqa: FBT003
+            found = treatments(estimator, subject, x)
+            values: list[list[Tensor]] = [[] for _ in found]
+            for _ in range(num_draws):
+                model, guide = draw_traces(program)
+                for collected, treatment in zip(values, found, strict=True):
+                    collected.append(part(estimator, treatment, model, guide))
+    columns = [torch.stack(each).double().cpu() for each in values]
+    rows = []
+    for treatment, column in zip(found, columns, strict=True):
+        sides = [
+            trace.nodes[treatment.site]
+            for trace in (model, guide)
+            if treatment.site in trace.nodes
+        ]
+        scale = _agreed([_scale(site) for site in sides])
+        mask = _agreed([_mask(site) for site in sides])
+        rows.append(LedgerRow(treatment, scale, mask, mean_of(column)))
+    return ElboLedger(type(estimator).__name__, rows, mean_of(torch.stack(columns).sum(0)))
+
+
+def _scale(site: Site) -> str:
+    scale = site["scale"]
+    if not torch.is_tensor(scale) or scale.numel() == 1:
+        return f"{float(scale):.4g}"
+    return f"{float(scale.min()):.4g} to {float(scale.max()):.4g}"
+
+
+def _mask(site: Site) -> str:
+    mask = site["mask"]
+    if torch.is_tensor(mask):
+        return f"hides {int((~mask).sum())} of {mask.numel()}"
+    return "hides all" if mask is False else "-"
+
+
+def _agreed(sides: list[str]) -> str:
+    if len(set(sides)) == 1:
+        return sides[0]
+    return f"model {sides[0]}, guide {sides[1]}"

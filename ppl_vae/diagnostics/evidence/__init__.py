@@ -1,0 +1,1 @@
+"""Log evidence by importance sampling, quadrature, annealing, or exactly."""

@@ -1,0 +1,109 @@
+"""Hamiltonian Monte Carlo for many independent chains of many examples at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.evidence.log_joint import Densities
+
+_JITTER = 0.2
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the chains are.
+
+    Attributes:
+        u: (chains, examples, dim).
+        model: log p of it, (chains, examples).
+        guide: log q of it, likewise.
+    """
+
+    u: Tensor
+    model: Tensor
+    guide: Tensor
+
+    def log_density(self, beta: float) -> Tensor:
+        """Return ``beta log p + (1 - beta) log q``, (chains, examples)."""
+        return _between(self.model, self.guide, beta)
+
+
+def start(densities: Callable[[Tensor], Densities], u: Tensor) -> State:
+    """Return chains at `u`."""
+    with torch.no_grad():
+        found = densities(u)
+    return State(u, found.model, found.guide)
+
+
+def transition(
+    densities: Callable[[Tensor], Densities],
+    state: State,
+    beta: float,
+    *,
+    step_size: Tensor,
+    scale: Tensor,
+    num_leapfrog: int,
+) -> tuple[State, Tensor]:
+    """Make one step that leaves ``p^beta q^(1 - beta)`` invariant.
+
+    A trajectory of `num_leapfrog` leapfrog steps, then Metropolis' choice. The step size is
+    varied by up to a fifth, at random and apart from the state, so that no orbit closes.
+
+    Args:
+        densities: of u, (chains, examples, dim).
+        state: before.
+        beta: in [0, 1].
+        step_size: in units of `scale`, (examples).
+        scale: the unit of length of each coordinate, (examples, dim).
+        num_leapfrog: steps of a trajectory.
+
+    Returns:
+        The state after it, and the probability of acceptance, (chains, examples).
+
+    Source:
+        Neal, MCMC using Hamiltonian dynamics, 2011, section 3.
+    """
+    jitter = 1 + _JITTER * (2 * torch.rand_like(state.model) - 1)
+    step = (step_size * jitter).unsqueeze(-1)
+    momentum = torch.randn_like(state.u)
+    before = state.log_density(beta) - momentum.square().sum(-1) / 2
+    u = state.u
+    slope, _ = _slope(densities, u, beta)
+    momentum = momentum + step / 2 * scale * slope
+    found = state
+    for number in range(num_leapfrog):
+        u = u + step * scale * momentum
+        slope, found = _slope(densities, u, beta)
+        share = 2 if number == num_leapfrog - 1 else 1
+        momentum = momentum + step / share * scale * slope
+    after = found.log_density(beta) - momentum.square().sum(-1) / 2
+    # A trajectory that has left the numbers is refused.
+    accept = (after - before).exp().clamp(max=1).nan_to_num(0.0)
+    chosen = torch.rand_like(accept) < accept
+    moved = State(
+        torch.where(chosen.unsqueeze(-1), found.u, state.u),
+        torch.where(chosen, found.model, state.model),
+        torch.where(chosen, found.guide, state.guide),
+    )
+    return moved, accept
+
+
+def _slope(
+    densities: Callable[[Tensor], Densities], u: Tensor, beta: float
+) -> tuple[Tensor, State]:
+    with torch.enable_grad():
+        leaf = u.detach().requires_grad_()
+        found = densities(leaf)
+        (slope,) = torch.autograd.grad(_between(found.model, found.guide, beta).sum(), leaf)
+    return slope.nan_to_num(0.0), State(u, found.model.detach(), found.guide.detach())
+
+
+def _between(model: Tensor, guide: Tensor, beta: float) -> Tensor:
+    # At the ends the other density may be minus infinity, and must not make a NaN of it.
+    if beta == 0:
+        return guide
+    return model if beta == 1 else beta * model + (1 - beta) * guide

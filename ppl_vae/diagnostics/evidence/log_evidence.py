@@ -1,0 +1,224 @@
+"""The evidence of a pair's data, by the estimator of one's choice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ppl_vae import checks
+from ppl_vae.diagnostics.evidence.annealed import DEFAULT_CHAINS, Annealing, annealed_evidence
+from ppl_vae.diagnostics.evidence.importance_weights import importance_evidence
+from ppl_vae.diagnostics.evidence.log_joint import LogJoint
+from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence, require_small
+from ppl_vae.diagnostics.evidence.result import Evidence, Source
+from ppl_vae.diagnostics.evidence.subject import Subject, subject
+from ppl_vae.inference.batches import Batches
+from ppl_vae.pair import Pair
+from ppl_vae.program import Functions
+from ppl_vae.seeding import Seed, as_int, derive
+
+DEFAULT_SAMPLES = 5000
+DEFAULT_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class _Options:
+    num_samples: int
+    annealing: Annealing
+    tolerance: float
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a method says of some examples, (examples) each."""
+
+    mean: Tensor
+    standard_error: Tensor
+    effective_sample_size: Tensor
+    pareto_k: Tensor
+    num_samples: int
+    warning: str = ""
+
+
+def log_evidence(
+    pair: Pair | Functions,
+    x: Tensor | Batches,
+    *,
+    method: str = "iwae",
+    num_samples: int | None = None,
+    seed: Seed = 0,
+    device: str | torch.device = "auto",
+    max_bytes: int = DEFAULT_BYTES,
+    num_temperatures: int = 200,
+    num_leapfrog: int = 5,
+    tolerance: float = 9e-5,
+    plate: str = "data",
+    split: str | None = None,
+    binarize: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Evidence:
+    """Estimate log p(x_i) of every example.
+
+    * ``iwae``: ``log (1/S) sum_s p(x, z_s) / q(z_s | x)``, z_s from the guide. Its expectation is
+      a lower bound, too low by about half its squared standard error; see ``Evidence.bias``.
+      Serves every model and guide.
+    * ``quadrature``: the integral over z itself, for one or two latent numbers an example, to
+      `tolerance`; ``standard_error`` is a bound of the numerical error. Pairs are integrated in
+      float64, functions in the dtype of the data.
+    * ``ais``: annealed importance sampling from the guide to the posterior by Hamiltonian steps,
+      for continuous latents, in unconstrained coordinates. A lower bound too, and the tighter the
+      more temperatures; see `bidirectional_evidence` for an upper bound.
+    * ``exact``: ``pair.exact.log_evidence(x)``, where the pair has it.
+
+    The pair is copied and put into evaluation mode; it, Pyro's param store and the global random
+    state stay as they are. The same seed gives the same numbers for every `max_bytes` of at least
+    32 MiB by ``iwae``; a smaller one may cut the draws differently.
+
+    Args:
+        pair: a `Pair`, or a Pyro model and its guide as a tuple of two functions. Without the
+            plate `plate` all data are one example.
+        x: the data as the pair takes them, or an `ImageData`, which is binarised once.
+        method: one of the four.
+        num_samples: importance weights per example, at least 2: by default 5000 by ``iwae``, and
+            32 by ``ais``, where each is a chain. The other two take none.
+        seed: of the draws, and of the binarisation of an `ImageData`.
+        device: ``auto`` is the GPU where there is one; for functions, where the data are.
+        max_bytes: that the draws of a block of examples may take, approximately.
+        num_temperatures: of ``ais``, from guide to posterior.
+        num_leapfrog: leapfrog steps of each of its transitions.
+        tolerance: of ``quadrature``, in nats, below 1.
+        plate: name of the plate over the examples.
+        split: which part of the data `x` is, to be printed; an `ImageData` knows it.
+        binarize: how pixels became binary, to be printed; an `ImageData` knows it.
+        progress: called with the number of examples that are done, after every part.
+
+    Returns:
+        Mean and standard error of every example, (batch,), in nats, with effective sample size and
+        Pareto k of the weights; of the pair's dtype and on the device; nothing is reduced.
+
+    Raises:
+        TypeError: neither a pair nor two functions, data or an option of a wrong kind.
+        ValueError: an unknown method, a number out of range, data that the pair cannot score,
+            ``quadrature`` with more than two latent numbers, weights that are NaN, or a memory
+            budget that one sample exceeds.
+        NotImplementedError: ``exact`` for a pair without; a guide without a density; a plate that
+            subsamples; latents that the examples share; discrete latents, or auxiliary ones, by
+            ``ais`` and ``quadrature``.
+
+    Source:
+        iwae: Burda, Grosse and Salakhutdinov 2015. ais: Neal 2001; Wu, Burda, Salakhutdinov and
+        Grosse 2017. Pareto k: Vehtari and others, Pareto smoothed importance sampling, 2024.
+
+    Example:
+        >>> from ppl_vae import ExponentialNormal
+        >>> pair = ExponentialNormal()
+        >>> x = torch.tensor([1.2, 0.7, 1.1])
+        >>> found = log_evidence(pair, x, num_samples=2000)
+        >>> bool((found.mean - pair.exact.log_evidence(x)).abs() < 4.5 * found.standard_error)
+        True
+    """
+    checks.name("method", method, _METHODS)
+    default = DEFAULT_CHAINS if method == "ais" else DEFAULT_SAMPLES
+    samples = default if num_samples is None else num_samples
+    checks.count("num_samples", samples, minimum=2)
+    checks.count("max_bytes", max_bytes)
+    if checks.positive_number("tolerance", tolerance) >= 1:
+        raise ValueError(checks.message("tolerance below 1", f"{tolerance}", "Choose 1e-4."))
+    annealing = Annealing(samples, num_temperatures, num_leapfrog)
+    options = _Options(samples, annealing, tolerance, max_bytes)
+    number = as_int(seed)
+    with subject(pair, x, seed=derive(number, "data"), device=device) as found:
+        dtype, device = found.dtype, found.device
+        if method == "quadrature":
+            found = found.in_float64()
+        estimate = _METHODS[method](found, plate, options)
+        parts: list[_Part] = []
+        for index, chunk in enumerate(found.chunks()):
+            parts.append(estimate(chunk, derive(number, method, index)))
+            if progress is not None:
+                progress(sum(len(part.mean) for part in parts))
+    known = Source.of(x)
+    source = Source(known.data, split or known.split, binarize or known.binarize)
+    names = ("mean", "standard_error", "effective_sample_size", "pareto_k")
+    return Evidence(
+        *(torch.cat([getattr(p, n) for p in parts]).to(device, dtype) for n in names),
+        method=method,
+        num_samples=max(p.num_samples for p in parts),
+        source=source,
+        warning="\n".join(dict.fromkeys(p.warning for p in parts if p.warning)),
+    )
+
+
+_Estimate = Callable[[Tensor, int], _Part]
+
+
+def _iwae(found: Subject, plate: str, options: _Options) -> _Estimate:
+    particles = found.particles(plate)
+
+    def estimate(x: Tensor, seed: int) -> _Part:
+        result = importance_evidence(
+            particles,
+            x,
+            num_samples=options.num_samples,
+            max_bytes=options.max_bytes,
+            seed=seed,
+        )
+        return _Part(*vars(result).values())
+
+    return estimate
+
+
+def _ais(found: Subject, plate: str, options: _Options) -> _Estimate:
+    particles = found.particles(plate)
+    LogJoint(particles, next(found.chunks()))
+
+    def estimate(x: Tensor, seed: int) -> _Part:
+        result = annealed_evidence(
+            particles, x, options.annealing, max_bytes=options.max_bytes, seed=seed
+        )
+        return _Part(*vars(result).values())
+
+    return estimate
+
+
+def _quadrature(found: Subject, plate: str, options: _Options) -> _Estimate:
+    particles = found.particles(plate)
+    require_small(LogJoint(particles, next(found.chunks())))
+
+    def estimate(x: Tensor, seed: int) -> _Part:
+        result = quadrature_evidence(
+            particles, x, tolerance=options.tolerance, max_bytes=options.max_bytes, seed=seed
+        )
+        none = torch.full_like(result.mean, math.nan)
+        return _Part(result.mean, result.error, none, none, result.num_points, result.warning)
+
+    return estimate
+
+
+def _exact(found: Subject, plate: str, options: _Options) -> _Estimate:
+    formula = getattr(getattr(found.pair, "exact", None), "log_evidence", None)
+    if formula is None:
+        raise NotImplementedError(
+            checks.message(
+                "a pair with a closed-form log evidence for method='exact'",
+                found.name,
+                "Use method='iwae', or 'quadrature' for one or two latent dimensions.",
+            )
+        )
+
+    @torch.no_grad()
+    def estimate(x: Tensor, seed: int) -> _Part:
+        mean = formula(x).reshape(-1)
+        none = torch.full_like(mean, math.nan)
+        return _Part(mean, torch.zeros_like(mean), none, none, 0)
+
+    return estimate
+
+
+_METHODS = {"iwae": _iwae, "quadrature": _quadrature, "ais": _ais, "exact": _exact}
+METHODS = tuple(_METHODS)

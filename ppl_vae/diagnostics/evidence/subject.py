@@ -1,0 +1,115 @@
+"""What a diagnostic is done on: a copy of the pair, and its data, on one device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ppl_vae import checks, devices
+from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.inference.batches import Batches, TensorBatches, as_batches
+from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.program import Functions
+from ppl_vae.seeding import derive, reseed, seeded
+
+CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A pair, or a model and a guide, with data that were checked.
+
+    Attributes:
+        pair: a copy on the device in evaluation mode, or the two functions.
+        data: on the same device.
+        dtype: of the examples.
+        seed: of the data's binarisation.
+    """
+
+    pair: Pair | Functions
+    data: Batches
+    dtype: torch.dtype
+    seed: int
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield the examples in order, at most `CHUNK` at a time; all of a tensor at once."""
+        whole = isinstance(self.data, TensorBatches)
+        size = len(self.data) if whole else CHUNK
+        for start in range(0, len(self.data), size):
+            # A stream for each part, so that an image is binarised alike whatever comes between.
+            reseed(derive(self.seed, start), self.device)
+            yield self.data.batch(slice(start, start + size), dtype=self.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the examples are."""
+        return self.data.batch(slice(0, 1), dtype=self.dtype).device
+
+    @property
+    def name(self) -> str:
+        """The pair's class, or what the functions are called."""
+        if isinstance(self.pair, Pair):
+            return type(self.pair).__name__
+        return ", ".join(getattr(f, "__name__", type(f).__name__) for f in self.pair)
+
+    def particles(self, plate: str) -> Particles:
+        """Return how the program can be run on such data."""
+        reseed(derive(self.seed, "look"), self.device)
+        with torch.no_grad():
+            return Particles.look(self.pair, next(self.chunks()), plate)
+
+    def in_float64(self) -> Subject:
+        """Return the subject with pair and data in float64; functions stay as they are."""
+        if not isinstance(self.pair, Pair):
+            return self
+        pair = copy.deepcopy(self.pair).double()
+        data = self.data
+        if isinstance(data, TensorBatches):
+            data = data.to(pair.device)
+        return Subject(pair, data, torch.float64, self.seed)
+
+
+@contextmanager
+def subject(
+    pair: Pair | Functions,
+    data: Tensor | Batches,
+    *,
+    seed: int,
+    device: str | torch.device,
+) -> Iterator[Subject]:
+    """Check pair and data, and put global random state and Pyro's param store back at the end.
+
+    Functions cannot be copied and stay where they are: for them ``auto`` is where the data are.
+
+    Raises:
+        TypeError: neither a pair nor two functions; data of a wrong kind.
+        ValueError: data that the pair cannot score.
+    """
+    is_functions = (
+        isinstance(pair, tuple) and len(pair) == 2 and all(callable(part) for part in pair)
+    )
+    if not (isinstance(pair, Pair) or is_functions):
+        raise TypeError(
+            checks.message(
+                "a ppl_vae.Pair, or a Pyro model and its guide as a tuple of two functions",
+                type(pair).__name__,
+                "Pass (model, guide).",
+            )
+        )
+    if isinstance(pair, Pair):
+        where = devices.resolve(device)
+        with leaving_no_params(), seeded(seed, where):
+            copied = copy.deepcopy(pair).to(where).eval()
+            found = as_batches(data, copied)
+            yield Subject(copied, found, copied.dtype, seed)
+        return
+    x = checks.finite("x", checks.nonempty("x", checks.floating("x", data)))
+    where = x.device if device == "auto" else devices.resolve(device)
+    with leaving_no_params(), seeded(seed, where):
+        x = x.to(where)
+        yield Subject(pair, TensorBatches(x, whole=x.dim() == 0), x.dtype, seed)

@@ -1,0 +1,1 @@
+"""How far a guide is from the evidence, and why."""

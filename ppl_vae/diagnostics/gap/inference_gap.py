@@ -1,0 +1,203 @@
+"""How far the guide's ELBO is below the evidence, and how much of that each cause explains."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ppl_vae import checks, devices
+from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.diagnostics.evidence.log_evidence import METHODS, log_evidence
+from ppl_vae.diagnostics.gap.best_gaussian import FAMILIES
+from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
+from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest, guide_and_best
+from ppl_vae.diagnostics.gap.result import InferenceGap
+from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
+from ppl_vae.inference.batches import Batches, as_batches, in_order
+from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.program import Functions, as_pair
+from ppl_vae.seeding import Seed, as_int, derive, seeded
+
+_AT_ONCE = 250  # examples
+_GATHERED = 1000
+
+
+def inference_gap(
+    pair: Pair | Functions,
+    x: Tensor | Batches,
+    *,
+    family: str = "diagonal",
+    method: str | None = None,
+    num_samples: int = 1000,
+    num_evidence_samples: int | None = None,
+    evidence_tolerance: float = 1e-3,
+    num_starts: int = 3,
+    num_steps: int = 100,
+    tolerance: float = 3e-2,
+    max_bytes: float = 2.5e8,
+    seed: Seed = 0,
+    device: str | torch.device = "auto",
+) -> InferenceGap:
+    """Split log p(x) - ELBO into what the guide's family and what its network cost, per example.
+
+        total         = log p(x) - ELBO(q)
+        approximation = log p(x) - ELBO(q*)     q* the best Gaussian for this example alone
+        amortisation  = ELBO(q*) - ELBO(q)      q the guide's, from a network for all examples
+
+    q* is found by optimisation from the guide and from other starts; where what was found is not
+    better than the guide, q* is the guide. Of a posterior with several modes the highest optimum
+    that was met counts. The pair is copied and put into evaluation mode; it, Pyro's param store
+    and the global random state stay as they are.
+
+    Args:
+        pair: a `ppl_vae.VAE`, or any pair (or model and guide as a tuple of two functions) whose
+            guide draws one Normal code per example and whose prior is on all of R^n.
+        x: the data, as the pair takes them, or an `ImageData`.
+        family: covariance of q*, ``diagonal`` or ``full``.
+        method: how log p(x) is found, as `log_evidence` takes it; None is ``exact`` where the
+            pair has it, ``quadrature`` for one or two latent dimensions, else ``iwae``, here
+            with draws from q* instead of the guide.
+        num_samples: draws for the ELBOs, at least 4, in pairs of opposites, the same for q and
+            q*; not used for one or two latent dimensions, where they are integrated by a
+            Gauss-Hermite rule of 32 points a dimension.
+        num_evidence_samples: draws for log p(x), where `method` uses draws; None as in
+            `log_evidence`.
+        evidence_tolerance: error of log p(x) by ``quadrature``, in nats.
+        num_starts: of the search, for every example; the first is the guide.
+        num_steps: evaluations of each search, at most.
+        tolerance: of the natural gradient's length at q*, in sqrt(nats): half its square is about
+            what is left to gain.
+        max_bytes: about what the tensors of one evaluation of the networks may hold.
+        seed: of the draws, and of the binarisation of an `ImageData`.
+        device: ``auto`` is the GPU where there is one.
+
+    Returns:
+        Per example, in nats, of the pair's dtype. Standard errors of ``amortisation`` come from
+        common noise and are far smaller than those of the two ELBOs; those of the other two gaps
+        add the evidence's. With ``iwae`` log p(x) is bounded from below in expectation, and so
+        are ``total`` and ``approximation``.
+
+    Raises:
+        TypeError: `pair` is no pair, data or an option of a wrong kind.
+        ValueError: data that the pair cannot score, an unknown family or method, a number out of
+            range, ``quadrature`` with more than two latent dimensions, a guide with full
+            covariance for the family ``diagonal``, or networks that give NaN.
+        NotImplementedError: a pair without one Gaussian code per example; ``exact`` for a pair
+            without a closed form.
+
+    Source:
+        Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders,
+        eqs. 2 to 5.
+
+    Example:
+        >>> from ppl_vae import LinearGaussian
+        >>> pair = LinearGaussian(data_dim=4, latent_dim=2, seed=0)
+        >>> gap = inference_gap(pair, pair.sample(3, seed=0), family="full", device="cpu")
+        >>> bool((gap.approximation.mean.abs() < 1e-3).all())
+        True
+        >>> bool((gap.amortisation.mean > 0).all())
+        True
+    """
+    checks.name("family", family, FAMILIES)
+    checks.count("num_samples", num_samples, minimum=4)
+    for name, value in (("num_starts", num_starts), ("num_steps", num_steps)):
+        checks.count(name, value)
+    if method is not None:
+        checks.name("method", method, METHODS)
+    for name, value in (
+        ("evidence_tolerance", evidence_tolerance),
+        ("tolerance", tolerance),
+        ("max_bytes", max_bytes),
+    ):
+        checks.positive_number(name, value)
+    target, number = devices.resolve(device), as_int(seed)
+    with leaving_no_params(), seeded(derive(number, "gap data"), target):
+        subject, x = _subject(pair, x, target)
+        code = GaussianCode(subject, x, max_bytes=max_bytes)
+        _check_family(code, family)
+        chosen = method or _default_method(subject, code.latent_dim)
+        evidence = partial(
+            log_evidence,
+            method=chosen,
+            num_samples=num_evidence_samples,
+            tolerance=evidence_tolerance,
+            seed=derive(number, "gap evidence"),
+            device=subject.device,
+            plate=code.plate,
+        )
+        # Before the search, so that what it cannot serve is refused at once.
+        program = subject if isinstance(pair, Pair) else pair
+        early = None if chosen == "iwae" else evidence(program, x)
+        parts = [code.part(slice(n, n + _AT_ONCE)) for n in range(0, len(x), _AT_ONCE)]
+        found = [
+            guide_and_best(
+                part,
+                family=family,
+                num_starts=num_starts,
+                num_steps=num_steps,
+                tolerance=tolerance,
+                num_samples=num_samples,
+                seed=derive(number, "gap", place),
+            )
+            for place, part in enumerate(parts)
+        ]
+        if early is None:
+            # The best Gaussians are better proposals than the guide, by far where it errs.
+            late = [
+                evidence(part.with_guide(each.best), part.x)
+                for part, each in zip(parts, found, strict=True)
+            ]
+        else:
+            late = [early]
+    return InferenceGap.of(
+        code,
+        log_evidence=_joined([each.per_example() for each in late]),
+        found=GuideAndBest.concatenated(found),
+        tolerance=tolerance,
+        family=family,
+        method=chosen,
+    )
+
+
+def _subject(
+    pair: Pair | Functions, x: Tensor | Batches, device: torch.device
+) -> tuple[Pair, Tensor]:
+    """Return a copy of the pair in evaluation mode, and the data, checked, on its device."""
+    if isinstance(pair, Pair):
+        subject = copy.deepcopy(pair).to(device).eval()
+    else:
+        subject = as_pair(pair, checks.floating("x", x))
+    data = as_batches(x, subject)
+    with torch.no_grad():
+        x = torch.cat(list(in_order(data, _GATHERED, subject)))
+    subject.check(x)
+    return subject, x
+
+
+def _joined(parts: list[Estimate[Tensor]]) -> Estimate[Tensor]:
+    return Estimate(
+        torch.cat([part.mean for part in parts]),
+        torch.cat([part.standard_error for part in parts]),
+        parts[0].num_samples,
+        "; ".join(dict.fromkeys(part.warning for part in parts if part.warning)),
+    )
+
+
+def _check_family(code: GaussianCode, family: str) -> None:
+    if family == "diagonal" and not code.is_diagonal:
+        raise ValueError(
+            checks.message(
+                "a family that holds the guide's own Gaussians",
+                "'diagonal', and a guide with full covariance",
+                "Pass family='full'.",
+            )
+        )
+
+
+def _default_method(pair: Pair, latent_dim: int) -> str:
+    if hasattr(pair.exact, "log_evidence"):
+        return "exact"
+    return "quadrature" if latent_dim <= LARGEST_DIMENSION else "iwae"

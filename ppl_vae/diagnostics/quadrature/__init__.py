@@ -1,0 +1,1 @@
+"""Expectations and evidences as weighted sums."""

@@ -1,0 +1,1 @@
+"""Divergences from draws."""

@@ -1,0 +1,220 @@
+"""Steps of training by a traced, tried and compiled graph, or else by the program itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from logging import getLogger
+from typing import Any, TypeVar
+
+import pyro
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ppl_vae.inference.compilation.chunk import Chunk
+from ppl_vae.inference.compilation.constants import UntraceableError
+from ppl_vae.inference.compilation.graph import TRACING, Graph, trace
+from ppl_vae.inference.compilation.noise import is_random
+from ppl_vae.inference.compilation.undo import undone
+from ppl_vae.inference.compilation.update_graph import Updates
+from ppl_vae.inference.compilation.updates import slots
+from ppl_vae.inference.compilation.watch import Watch
+
+log = getLogger("ppl_vae.inference")
+Tensors = Sequence[Tensor]
+T = TypeVar("T")
+Program = Callable[..., Tensor]
+
+# What two runs of the same operations may differ by; compiled ones, in another order, by more.
+_SAME = {torch.float64: 1e-12, torch.float32: 1e-5}
+_CLOSE = {torch.float64: 1e-10, torch.float32: 1e-3}
+_SEEDS = (1, 2)
+# Steps in one call where a step is so small that calling it costs more than doing it.
+_UNROLLED, _TINY, _MOST_NODES = 10, 20_000, 2000
+
+
+class Stepper:
+    """Takes steps for arguments of one signature.
+
+    Built once for a shape and dtype: the program is run twice as it is and once more to be
+    traced; the graph must give the same losses and gradients on other noise than it was traced
+    on, and the compiled graph what the graph gives. Parameters, buffers and random streams are
+    afterwards as before.
+
+    Args:
+        program: takes tensors, leaves gradients in the parameters, returns the loss.
+        arguments: example tensors.
+        parameters: what is trained.
+        optimizer: who changes them.
+        roots: the objects whose Python state the graph holds.
+        backend: ``inductor`` or ``eager``.
+        autocast: makes the context of the traced run, for lower precision.
+
+    Raises:
+        UntraceableError: the program cannot be traced, or the graph does not do as it does.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        arguments: Tensors,
+        parameters: Tensors,
+        optimizer: PyroOptim | Optimizer,
+        roots: Sequence[object],
+        *,
+        backend: str,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._program, self._autocast = program, autocast
+        self.parameters = list(parameters)
+        self._optimizer, self._backend = optimizer, backend
+        self._pointers = [p.data_ptr() for p in self.parameters]
+        device = self.parameters[0].device
+        with TRACING, pyro.validation_enabled(False):  # noqa: FBT003
+            self.watch = Watch(roots)
+            graph = self._try(arguments, device)
+        self._trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
+        self.graph: Graph = graph
+        self._chunks: dict[tuple[int, bool], Chunk] = {}
+        self._bind()
+
+    def _bind(self) -> None:
+        found = slots(self._optimizer, self._trained)
+        held = [slot.parameter for slot in found or []]
+        if found is not None and len(held) != len(self._trained):
+            found = None
+        self.updates = Updates(found) if found else None
+
+    def is_current(self) -> str | None:
+        """Return why the graph no longer stands for the program, or None."""
+        name = self.watch.changed()
+        if name is not None:
+            return f"{name} has changed"
+        if [p.data_ptr() for p in self.parameters] != self._pointers:
+            return "parameters have moved"
+        if self.updates is not None and not self.updates.is_current():
+            self._chunks.clear()
+            self._bind()
+        return None
+
+    def unrolled(self) -> int:
+        """Return how many steps to take in one call: more than one if they are tiny."""
+        nodes = [n for n in self.graph.module.graph.nodes if n.op == "call_function"]
+        sizes = [n.meta["val"].numel() for n in nodes if isinstance(n.meta.get("val"), Tensor)]
+        if self.updates is None or sum(sizes) > _TINY or any(map(is_random, nodes)):
+            return 1
+        return max(1, min(_UNROLLED, _MOST_NODES // len(nodes)))
+
+    def step(self, arguments: Tensors, *, num_steps: int = 1, each: bool = False) -> Tensor:
+        """Take steps; return their losses, (num_steps,)."""
+        key = (num_steps, each)
+        if key not in self._chunks:
+            self._chunks[key] = self._chunk(arguments, num_steps, each=each)
+        losses, *gradients = self._chunks[key](arguments)
+        if self.updates is None:
+            for parameter in self.parameters:
+                parameter.grad = None
+            for parameter, gradient in zip(self._trained, gradients, strict=True):
+                parameter.grad = gradient
+            if isinstance(self._optimizer, Optimizer):
+                self._optimizer.step()
+            else:
+                self._optimizer(self.parameters)
+        return losses
+
+    def _chunk(self, arguments: Tensors, num_steps: int, *, each: bool) -> Chunk:
+        chunk = Chunk(self.graph, self._trained, self.updates, num_steps=num_steps, each=each)
+        if self._backend == "inductor":
+            name = f"{num_steps} steps" if num_steps > 1 else "a step"
+            chunk.compile(arguments, name=name)
+            self._compare(chunk, arguments)
+        return chunk
+
+    def _compare(self, chunk: Chunk, arguments: Tensors) -> None:
+        """See that the compiled steps do what the operations one by one do."""
+        device, outcomes = self.parameters[0].device, []
+        for compiled in (False, True):
+            old = chunk.snapshot()
+            with undone(device):
+                torch.manual_seed(_SEEDS[0])
+                losses = chunk.execute(arguments, compiled=compiled)
+                outcomes.append([*losses, *chunk.snapshot()])
+            chunk.put_back(old)
+        for first, second in zip(*outcomes, strict=True):
+            if not _alike(first, second, _CLOSE):
+                raise UntraceableError("compiled, it gives other numbers than uncompiled")
+
+    def _try(self, arguments: Tensors, device: torch.device) -> Graph:
+        """Trace the program; raise unless the graph gives its losses and gradients."""
+        old = [(p, p.grad) for p in self.parameters]
+        try:
+            expected = [
+                self._seeded(seed, device, lambda: self._run(arguments)) for seed in _SEEDS
+            ]
+            self._reached = [g is not None for g in expected[0][1:]]
+            if self._autocast is not nullcontext:
+                self._tell_precision(arguments, device, expected[0][0])
+            graph = self._seeded(3, device, lambda: self._trace(arguments))
+            given = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
+            for seed, outcome in zip(_SEEDS, expected, strict=True):
+                found = self._seeded(seed, device, lambda: graph(*arguments, *given))
+                wanted = [t for t in outcome if t is not None]
+                if not all(_alike(a, b, _SAME) for a, b in zip(found, wanted, strict=True)):
+                    raise UntraceableError(
+                        "its losses or gradients are not a function of its arguments, its "
+                        "parameters and torch's random draws alone"
+                    )
+        finally:
+            for parameter, gradient in old:
+                parameter.grad = gradient
+        return graph
+
+    def _tell_precision(self, arguments: Tensors, device: torch.device, loss: Tensor) -> None:
+        """Log by how much lower precision changes the loss."""
+        lower, self._autocast = self._autocast, nullcontext
+        try:
+            full = self._seeded(_SEEDS[0], device, lambda: self._run(arguments))[0]
+        finally:
+            self._autocast = lower
+        share = float((loss - full) / full.abs())
+        log.info("bfloat16 changes the loss from %.6g by %.2g of it", float(full), share)
+
+    def _seeded(self, seed: int, device: torch.device, run: Callable[[], T]) -> T:
+        with undone(device) as strayed:
+            torch.manual_seed(seed)
+            result = run()
+            if strayed():
+                raise UntraceableError("it draws random numbers from Python or NumPy")
+            name = self.watch.changed()
+            if name is not None:
+                self.watch.restore()
+                raise UntraceableError(f"it changes a Python variable ({name}) as it runs")
+        return result
+
+    def _run(self, arguments: Tensors) -> list[Any]:
+        """Return the loss, and each parameter's gradient or None."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        with torch.enable_grad(), self._autocast():
+            loss = torch.as_tensor(self._program(*arguments))
+        return [loss.detach(), *(p.grad for p in self.parameters)]
+
+    def _trace(self, arguments: Tensors) -> Graph:
+        given = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
+
+        def function(*_: Tensor) -> list[Tensor]:
+            return [t for t in self._run(arguments) if t is not None]
+
+        return trace(function, [*arguments, *given])
+
+
+def _alike(first: Tensor, second: Tensor, tolerances: dict[torch.dtype, float]) -> bool:
+    if not first.is_floating_point():
+        return torch.equal(first, second)
+    limit = tolerances.get(first.dtype, 1e-2)
+    gap = (first.double() - second.double()).norm()
+    return bool(gap <= limit * (first.double().norm() + torch.finfo(first.dtype).tiny)) or (
+        torch.equal(first.isfinite(), second.isfinite()) and not bool(first.isfinite().all())
+    )
