@@ -20,7 +20,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return the convolution of (batch, channels, height, width)."""
-        weight = self.weight.contiguous(memory_format=torch.channels_last)
+        # A copy: of one channel any order passes for channels-last, and then is not taken as such.
+        weight = self.weight.clone(memory_format=torch.channels_last)
         return self._conv_forward(input, weight, self.bias)
 
 

@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ppl_vae import checks
 from ppl_vae.inference.compilation.constants import UntraceableError
 from ppl_vae.inference.compilation.graph import TRACING, trace
+from ppl_vae.inference.compilation.whole import leave_whole
 
 log = getLogger("ppl_vae.inference")
 
@@ -67,6 +68,8 @@ def lower(
                 *inputs
             )
             _lay_out_gradients(recorded)
+            if device.type == "cpu":
+                leave_whole(recorded)
             made: Any = compile_fx(recorded, list(inputs), config_patches=_SETTINGS)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

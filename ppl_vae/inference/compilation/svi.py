@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from logging import getLogger
 from typing import Any
@@ -112,7 +112,7 @@ class CompiledSVI:
             **kwargs: likewise.
         """
         with self._lock:
-            return float(self._steps(Call(args, kwargs), 1)[-1])
+            return float(self._steps([Call(args, kwargs)])[-1])
 
     def run(self, *args: Any, num_steps: int, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """Take steps on the same arguments; return their losses, (num_steps,), in nats.
@@ -122,7 +122,7 @@ class CompiledSVI:
         """
         checks.count("num_steps", num_steps)
         with self._lock:
-            return self._steps(Call(args, kwargs), num_steps)
+            return self._steps([Call(args, kwargs)] * num_steps)
 
     def epoch(
         self, data: Batches | Tensor, batch_size: int, *, num_steps: int | None = None
@@ -148,7 +148,9 @@ class CompiledSVI:
             while left > 0:
                 order = torch.randperm(len(data), device=device)
                 batches = order.split(batch_size)[:left]
-                losses += [self._steps(Call(data=data, index=index), 1) for index in batches]
+                calls = [Call(data=data, index=index) for index in batches]
+                whole = sum(len(index) == len(batches[0]) for index in batches)
+                losses += [self._steps(part) for part in (calls[:whole], calls[whole:]) if part]
                 left -= len(batches)
             return torch.cat(losses)
 
@@ -157,22 +159,23 @@ class CompiledSVI:
         loss: Any = self._svi.evaluate_loss(*args, **kwargs)
         return loss
 
-    def _steps(self, call: Call, num_steps: int) -> Tensor:
+    def _steps(self, calls: Sequence[Call]) -> Tensor:
+        """Take one step for each of some calls whose arguments are alike."""
         losses: list[Tensor] = []
-        left = num_steps
-        while left:
-            stepper = self._stepper(call)
+        done = 0
+        while done < len(calls):
+            stepper = self._stepper(calls[done])
             if stepper is None:
                 self.is_compiled = False
-                losses.append(torch.tensor([self._by_pyro(call)]))
-                left -= 1
+                losses.append(torch.tensor([self._by_pyro(calls[done])]))
+                done += 1
                 continue
-            tensors = call.tensors()
+            same = calls[-1] is calls[done]
             try:
-                for size in (stepper.unrolled() if left > 1 else 1, 1):
-                    while left >= size:
-                        losses.append(stepper.step(tensors, num_steps=size))
-                        left -= size
+                for size in (stepper.unrolled() if same and done + 1 < len(calls) else 1, 1):
+                    while len(calls) - done >= size:
+                        losses.append(stepper.step(calls[done].tensors(), num_steps=size))
+                        done += size
             except UntraceableError as error:
                 self._give_up(str(error))
                 continue

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.inference.compilation.updates import Slot, clipped_adam
+from ppl_vae.inference.compilation.updates import SCALARS, Slot, clipped_adam
+
+# Numbers in a parameter so small that the step's scalars may as well be computed in place.
+_FEW = 64
 
 
 class Updates:
@@ -78,13 +81,24 @@ class Updates:
         rates, *flat = tensors
         if any(decay != 1 for decay in self._decays):
             rates = rates * torch.tensor(self._decays, dtype=torch.float64, device=rates.device)
+        states = []
+        for held in self._states:
+            states.append(flat[: len(held)])
+            flat = flat[len(held) :]
+        scalars = [
+            SCALARS[slot.rule](state, rates[place], options)
+            for slot, state, place, options in zip(
+                self.slots, states, self._place, self._options, strict=True
+            )
+        ]
+        if any(p.numel() > _FEW for p in parameters):
+            scalars = _kept(scalars)
         new_parameters, new_tensors = [], [rates]
         for number, (slot, p, g) in enumerate(zip(self.slots, parameters, gradients, strict=True)):
-            size = len(self._states[number])
-            state, flat = flat[:size], flat[size:]
             options = self._options[number]
             g = _clipped(g, options["clip"])
-            p, state = slot.rule(p, g, state, rates[self._place[number]], options)
+            numbers = [scalar.to(p.dtype) for scalar in scalars[number]]
+            p, state = slot.rule(p, g, states[number], numbers, options)
             new_parameters.append(p)
             new_tensors += state
         return new_parameters, new_tensors
@@ -96,6 +110,12 @@ class Updates:
         held = list(state.values()) if state else []
         start = 1 if slot.rule is clipped_adam else 0
         return all(any(t is h for h in held) for t in tensors[start:])
+
+
+def _kept(scalars: list[list[Tensor]]) -> list[list[Tensor]]:
+    """Compute the numbers once: a compiler would work out their powers for every few entries."""
+    table = iter(torch.stack([scalar for each in scalars for scalar in each]).unbind())
+    return [[next(table) for _ in each] for each in scalars]
 
 
 def _clipped(g: Tensor, clip: dict[str, float]) -> Tensor:

@@ -15,23 +15,29 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 Options = dict[str, Any]
-Rule = Callable[[Tensor, Tensor, list[Tensor], Tensor, Options], tuple[Tensor, list[Tensor]]]
+Scalars = list[Tensor]
+Rule = Callable[[Tensor, Tensor, list[Tensor], Scalars, Options], tuple[Tensor, list[Tensor]]]
+
+
+def adam_scalars(state: list[Tensor], lr: Tensor, options: Options) -> Scalars:
+    """Return rate, inverse root of the correction, and factor of decay of Adam's next step."""
+    count = (state[0] + 1).double()
+    beta1, beta2 = options["betas"]
+    shrunk = 1 - lr * options["weight_decay"] * options["decoupled"]
+    return [lr / (1 - beta1**count), (1 - beta2**count).rsqrt(), shrunk]
 
 
 def adam(
-    p: Tensor, g: Tensor, state: list[Tensor], lr: Tensor, options: Options
+    p: Tensor, g: Tensor, state: list[Tensor], scalars: Scalars, options: Options
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return parameter and state after a step of Adam or AdamW (`lr` a float64 scalar)."""
+    """Return parameter and state after a step of Adam or AdamW."""
     step, mean, square, *largest = state
     beta1, beta2 = options["betas"]
-    step = step + 1
-    count = step.double()
-    rate = (lr / (1 - beta1**count)).to(p.dtype)
-    root = (1 - beta2**count).rsqrt().to(p.dtype)
+    rate, root, shrunk = scalars
     if options["maximize"]:
         g = -g
     if options["weight_decay"] and options["decoupled"]:
-        p = p * (1 - lr * options["weight_decay"]).to(p.dtype)
+        p = p * shrunk
     elif options["weight_decay"]:
         g = g + options["weight_decay"] * p
     mean = torch.lerp(mean, g, 1 - beta1)
@@ -39,28 +45,33 @@ def adam(
     if largest:
         largest = [torch.maximum(largest[0], square)]
     spread = (largest or [square])[0].sqrt() * root + options["eps"]
-    return p - rate * mean / spread, [step, mean, square, *largest]
+    return p - rate * mean / spread, [step + 1, mean, square, *largest]
+
+
+def clipped_adam_scalars(state: list[Tensor], lr: Tensor, options: Options) -> Scalars:
+    """Return the rate of ClippedAdam's next step."""
+    count = state[0] + 1
+    beta1, beta2 = options["betas"]
+    return [lr * (1 - beta2**count).sqrt() / (1 - beta1**count)]
 
 
 def clipped_adam(
-    p: Tensor, g: Tensor, state: list[Tensor], lr: Tensor, options: Options
+    p: Tensor, g: Tensor, state: list[Tensor], scalars: Scalars, options: Options
 ) -> tuple[Tensor, list[Tensor]]:
     """Return parameter and state after a step of Pyro's ClippedAdam."""
     step, mean, square = state
     beta1, beta2 = options["betas"]
-    step = step + 1
-    rate = (lr * (1 - beta2**step).sqrt() / (1 - beta1**step)).to(p.dtype)
     g = g.clamp(-options["clip_norm"], options["clip_norm"])
     if options["weight_decay"]:
         g = g + options["weight_decay"] * p
     mean = mean * beta1 + g * (1 - beta1)
     spread = g - mean if options["centered_variance"] else g
     square = torch.addcmul(square * beta2, spread, spread, value=1 - beta2)
-    return p - rate * mean / (square.sqrt() + options["eps"]), [step, mean, square]
+    return p - scalars[0] * mean / (square.sqrt() + options["eps"]), [step + 1, mean, square]
 
 
 def sgd(
-    p: Tensor, g: Tensor, state: list[Tensor], lr: Tensor, options: Options
+    p: Tensor, g: Tensor, state: list[Tensor], scalars: Scalars, options: Options
 ) -> tuple[Tensor, list[Tensor]]:
     """Return parameter and state after a step of SGD, with momentum or without."""
     if options["maximize"]:
@@ -70,9 +81,15 @@ def sgd(
     if state:
         state = [state[0] * options["momentum"] + g * (1 - options["dampening"])]
         g = g + options["momentum"] * state[0] if options["nesterov"] else state[0]
-    return p - lr.to(p.dtype) * g, state
+    return p - scalars[0] * g, state
 
 
+# What a rule needs beside tensors of the parameter's size, as float64 numbers.
+SCALARS: dict[Rule, Callable[[list[Tensor], Tensor, Options], Scalars]] = {
+    adam: adam_scalars,
+    clipped_adam: clipped_adam_scalars,
+    sgd: lambda _, lr, __: [lr],
+}
 _NAMES: dict[Rule, tuple[str, ...]] = {
     adam: ("betas", "eps", "weight_decay", "amsgrad", "maximize"),
     clipped_adam: ("betas", "eps", "weight_decay", "clip_norm", "centered_variance", "lrd"),
