@@ -47,9 +47,8 @@ def pixels(
 ) -> Tensor:
     """Return bytes as floats, binarised as `how` says.
 
-        low + (high - low) b,   b = 1 if a random byte from 0..254 is below the pixel, else 0
-                                (``dynamic``, ``static``);  pixel >= 128 (``threshold``);
-                                pixel / 255 (``none``)
+        low + (high - low) b,   b = 1 with probability pixel / 255 (``dynamic``, ``static``);
+                                pixel >= 128 (``threshold``);  pixel / 255 (``none``)
 
     Draws come from torch's global stream of the images' device. Nothing here depends on the
     values, or is read from the device, so that the function can be traced.
@@ -75,8 +74,30 @@ def pixels(
 
 
 def draw(images: Tensor) -> Tensor:
-    """Return True with probability pixel / 255, exactly: a byte from 0..254 lies below it."""
-    return torch.randint_like(images, 255) < images
+    """Return True with probability pixel / 255, exactly.
+
+        a < x  or  (a = x and b < x)  or  (a = b = 255 and c < x)
+
+    for random bytes a and b from 0..255 and c from 0..254. Since 256 x + x = 257 x, the first two
+    have probability 257 x / 65536; the third, x / (255 * 65536), makes it x / 255. It is needed
+    so rarely that one c serves a whole image: to share it couples two pixels by 2 ** -32, what
+    whole numbers from 32 random bits are off by in any case. Half of the random bits of a float.
+
+    Args:
+        images: bytes, any shape; the first dimension counts images.
+    """
+    count = images.numel()
+    words = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=images.device)
+    bits = words.view(torch.uint8)
+    a, b = (part.view(images.shape) for part in (bits[:count], bits[count : 2 * count]))
+    each = images.shape[:1] + (1,) * (images.dim() - 1)
+    c = torch.randint(255, each, dtype=torch.uint8, device=images.device)
+    return is_one(images, a, b, c)
+
+
+def is_one(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return whether pixels become 1, given their random bytes; see `draw`."""
+    return (a < x) | ((a == x) & (b < x)) | ((a == 255) & (b == 255) & (c < x))
 
 
 def require_bytes(images: object) -> Tensor:

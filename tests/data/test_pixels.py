@@ -6,7 +6,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_vae import ImageData, seeded
 from ppl_vae.data import binarize
-from ppl_vae.data.pixels import BINARIZE, draw, pixels
+from ppl_vae.data.pixels import BINARIZE, draw, is_one, pixels
 
 EVERY = torch.arange(256, dtype=torch.uint8)
 COUNT = 50_000
@@ -25,11 +25,15 @@ def test_a_byte_is_one_with_probability_byte_over_255_exactly():
     assert 0.5 * COUNT / error.square().sum().sqrt() > 9
 
 
-def test_the_rule_is_a_random_byte_below_the_pixel():
-    torch.manual_seed(3)
-    found = draw(EVERY)
-    torch.manual_seed(3)
-    assert torch.equal(found, torch.randint_like(EVERY, 0, 255) < EVERY)
+def test_of_all_bytes_that_can_be_drawn_the_right_share_makes_a_one():
+    x = EVERY[:, None]
+    a, b = (EVERY.repeat_interleave(256), EVERY.repeat(256))
+    c = torch.tensor(0, dtype=torch.uint8)
+    last = (a == 255) & (b == 255)
+    ones = is_one(x, a, b, c)[:, ~last].sum(1)
+    ones_last = is_one(x, EVERY[-1:], EVERY[-1:], EVERY[:255]).sum(1)
+    # Each of 65,536 pairs (a, b) goes with 255 values of c, which matters for the last pair only.
+    assert torch.equal(255 * ones + ones_last, 65_536 * torch.arange(256))
 
 
 def test_pixels_of_one_image_are_drawn_independently():
