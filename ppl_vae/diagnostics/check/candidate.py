@@ -32,11 +32,18 @@ class Candidate:
     cost: float = 0.0
     pieces: bool = False
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its columns follow the draws in another way than the right terms do."""
+        drawn = ("L@", "L=", "Ps@", "Hs@", "KLs")
+        return self.kind == "bound" or any(c.startswith(drawn) for c in self.roles.values())
+
 
 def wrong_draws(columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     """Yield formulas whose draws of z, or whose scales, are others than the guide's."""
     for name, (_, words) in SCALES.items():
-        draw = {"L": f"L@{name}"} if f"L@{name}" in columns else {}
+        # Without the scale a draw is loc + noise, which has words of its own below.
+        draw = {"L": f"L@{name}"} if f"L@{name}" in columns and name != "unit" else {}
         if f"P@{name}" not in columns:
             continue
         formula = {"P": f"P@{name}", "H": f"H@{name}"}
@@ -70,8 +77,10 @@ def wrong_draws(columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     others = {
         "rate": "z is drawn with the guide's rate taken for its scale.",
         "uniform": "z is drawn with noise that is uniform on (0, 1), not Normal: rand for randn?",
+        "shared": "one number of noise an example is shared by all latent dimensions.",
+        "clamped": "z is drawn with noise that is clamped to (-1, 1).",
         "prior": "z is drawn from the prior (or standard noise), not from the guide.",
-        "unscaled": "z is loc + noise: the guide's scale is left out of the draw.",
+        "unit": "z is loc + noise: the guide's scale is left out of the draw.",
     }
     for name, said in others.items():
         if f"L@{name}" in columns:
@@ -91,6 +100,11 @@ def _drawn(key: str, said: str, noise: list[str]) -> Iterator[Candidate]:
 
 def wrong_likelihoods(columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     """Yield formulas with another reconstruction term."""
+    other = "L=colours inverted"
+    if other in columns:
+        roles = {"L": "L", "extra": other, "P": "P", "H": "H"}
+        said = "the targets are mixed with their opposites: label smoothing, or flipped pixels?"
+        yield Candidate("formula", "log_likelihood", said, roles, noise, ("L", "extra"), cost=8.0)
     for name in sorted(n for n in columns if n.startswith("L=")):
         said = f"the reconstruction term is not the pair's log-likelihood: {name[2:]}."
         roles = {"L": name, "P": "P", "H": "H"}

@@ -80,6 +80,11 @@ def _pieces(table: Table, columns: set[str], noise: list[str]) -> Iterator[Candi
     if latent:
         roles = {"L": "L"} | {n: n for n in latent} | split(latent, ("P", "H"))
         yield Candidate("part", "kl", "", roles, noise, cost=4.0, pieces=True)
+    for extra in ("sum(loc)", "sum(|loc|)", "sum(scale)"):
+        if latent and extra in columns:
+            roles = {"L": "L"} | {n: n for n in latent} | split(latent, ("P", "H"))
+            roles |= {"extra": extra}
+            yield Candidate("part", "kl", "", roles, noise, free=("extra",), cost=6.0, pieces=True)
     if len(sites) > 2:
         roles = {"L": "L"} | {n: n for n in sites}
         yield Candidate("part", "kl", "", roles, noise, cost=4.0, pieces=True)
@@ -125,6 +130,12 @@ def _wrong_divergences(table: Table, columns: set[str], noise: list[str]) -> Ite
         yield Candidate(
             "formula", "entropy", said, {"L": "L", "P": "P", "H": key}, noise, cost=5.0
         )
+    for name in sorted(n for n in columns if n.startswith("KL=")):
+        roles = {"L": "L", "KL": name}
+        yield Candidate("formula", "kl", f"{name[3:]}.", roles, noise, cost=6.0)
+    for name in sorted(n for n in columns if n.startswith("KLs=")):
+        roles = {"L": "L", "KL": name}
+        yield Candidate("formula", "kl", f"{name[4:]}.", roles, [], cost=6.0)
     for name in sorted(n for n in columns if n.startswith("standard ")):
         said = f"the prior of {name[9:]} is taken as the standard Normal."
         roles = {"L": "L", "P": name, "H": "H"}
@@ -147,6 +158,10 @@ def _bounds(columns: set[str]) -> Iterator[Candidate]:
             "another bound than the ELBO."
         )
         yield Candidate("bound", "objective", said, {"all": name}, [], cost=4.0)
+    for name in sorted(n for n in columns if n.startswith("Renyi")):
+        _, alpha, count = name.split()
+        said = f"this is the Rényi bound with alpha = {alpha} and {count} particles, not the ELBO."
+        yield Candidate("bound", "objective", said, {"all": name}, [], cost=6.0)
 
 
 def _extras(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.diagnostics.check.likelihoods import bounds
 from ppl_vae.diagnostics.check.noise import LAYOUTS, Recorder, Transform, arrange, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.samples import Columns, Draws, Sample, Visit
@@ -39,6 +40,7 @@ class Collector:
         matched: whether the columns are at the objective's own noise; None before the first round.
         num_replicates: so far, at each setting.
         skipped: how many settings the objective was not finite at.
+        drops: whether the objective was seen to draw Bernoulli noise.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Collector:
         self.matched: bool | None = None
         self.num_replicates = 0
         self.skipped = 0
+        self.drops = False
 
     def more(self, replicates: int) -> None:
         """Add so many replicates at every setting."""
@@ -92,6 +95,11 @@ class Collector:
         noise = self._visits[0].noise[self._layout][0]
         return len(next(iter(noise.values()))) if noise else 0
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the objective returned the same value each time, at every setting."""
+        return all(len(set(torch.stack(v.values).tolist())) == 1 for v in self._visits)
+
     def _evaluate(self, visit: Visit, x: Tensor, replicates: int) -> None:
         before = fingerprint(list(self._pair.parameters()))
         for _ in range(replicates):
@@ -99,6 +107,7 @@ class Collector:
             with nullcontext() if self.matched is False else recorder:
                 value = self._objective(x)
             visit.values.append(value.detach().double())
+            self.drops |= recorder.drops
             for found, layout in zip(visit.noise, LAYOUTS, strict=True):
                 found.append(self._arranged(recorder, x, layout))
         self._objective.refuse_changes(before)
@@ -126,7 +135,13 @@ class Collector:
 
         def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
             terms = draws.terms
-            return {"L": terms.likelihood, "KL": terms.total - terms.likelihood}
+            own = {"L": terms.likelihood, "KL": terms.total - terms.likelihood}
+            # Bounds of several particles follow the best of these, not their mean.
+            return own | {
+                name: value
+                for name, value in bounds(terms, draws.num_particles).items()
+                if name.startswith("IWAE")
+            }
 
         left = whole = 0.0
         for number, visit in enumerate(self._visits):
@@ -135,7 +150,7 @@ class Collector:
             design = np.stack([c - c.mean() for c in sample.columns.values()], 1)
             fit = design @ np.linalg.lstsq(design, y, rcond=None)[0]
             unit = (1e-6 * sample.scale) ** 2
-            left += ((y - fit) ** 2).sum() / max(len(y) - 3, 1) + unit
+            left += ((y - fit) ** 2).sum() / max(len(y) - 1 - design.shape[1], 1) + unit
             whole += (y**2).sum() / (len(y) - 1) + unit
         return left / whole
 

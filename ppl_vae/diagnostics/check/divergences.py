@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Normal, kl_divergence
 
 from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
 from ppl_vae.diagnostics.check.terms import Terms
@@ -14,6 +14,7 @@ from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site
 
 LOG_2PI = math.log(2 * math.pi)
+LARGEST_LATENT = 64
 
 
 def standard_priors(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
@@ -44,3 +45,34 @@ def closed_kl(right: Terms, name: str, blank: Tensor) -> Tensor:
     """Return the KL of one latent in closed form, whether that is valid or not."""
     q, p = right.guide[name], right.model[name]
     return summed(kl_divergence(q["fn"], p["fn"]), blank, 0)
+
+
+def wrong_divergences(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
+    """Return further terms that are met in place of -KL, by what they do, in words."""
+    drawn = -(sum(right.prior.values(), blank) + sum(right.entropy.values(), blank))
+    found = {
+        "KLs=the KL is estimated by half the square of log q - log p (k2): biased": -(drawn**2)
+        / 2,
+        "KLs=the sampled KL is cut off below 0": -drawn.clamp_min(0.0),
+        "KLs=the sampled KL enters by its absolute value": -drawn.abs(),
+    }
+    if len(latents) != 1 or any(len(base(s["fn"]).event_shape) for s in latents.values()):
+        return found
+    ((name, site),) = latents.items()
+    q: Any = base(site["fn"])
+    p: Any = base(right.model[name]["fn"])
+    dims = event_dims(site)
+    try:
+        kl = kl_divergence(q, p).expand(site["value"].shape)
+    except NotImplementedError:
+        return found
+    size = kl.shape[-1] if dims else 1
+    for j in range(size if 1 < size <= LARGEST_LATENT else 0):
+        rest = [k for k in range(size) if k != j]
+        found[f"KL=the KL leaves out latent dimension {j}"] = -summed(kl[..., rest], blank, dims)
+    if type(q).__name__ == "Normal" and dims == 1 and kl.dim() >= 2:
+        mean = Normal(q.loc.mean(-2, keepdim=True), q.scale.mean(-2, keepdim=True))
+        whole = kl_divergence(mean, p).expand(site["value"].shape)
+        words = "KL=the KL is that of loc and scale averaged over the batch, not of each example"
+        found[words] = -summed(whole, blank, dims)
+    return found

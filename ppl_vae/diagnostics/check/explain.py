@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ LOG_P_LIMIT = math.log(1e-6)
 Z_LIMIT, WEIGHT_TOLERANCE = 5.0, 2e-3
 PER_WEIGHT = 8.0
 SHARP = 2e-6
+EXPLAINED = 0.2
 
 
 @dataclass
@@ -37,8 +39,8 @@ class Explanation:
         return Estimate(self.fit[name], self.fit.error(name), self.fit.replicates)
 
     def is_off(self, role: str) -> bool:
-        """Return whether a role's weight is not 1."""
-        return is_off(self.weight(role))
+        """Return whether a role's weight is not 1, or not 0 for what should not be there."""
+        return is_off(self.weight(role), 0.0 if role == "extra" else 1.0)
 
     @property
     def is_exact(self) -> bool:
@@ -80,17 +82,57 @@ def explain(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation
 def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation | None:
     best: Explanation | None = None
     known = table.samples[0].columns
+    right = _right(table, ignore=ignore_constants)
     for candidate in candidates(table):
         if not {*candidate.roles.values(), *candidate.noise} <= set(known):
             continue  # a column was not finite somewhere
-        for found in _fits(table, candidate, ignore_constants):
-            if found.fit.log_p < LOG_P_LIMIT or (best and found.score >= best.score):
-                continue
-            if exact and not found.is_exact:
-                continue
-            if found.says_something(ignore_constants=ignore_constants):
+        for found in _tried(table, candidate, right, ignore=ignore_constants, exact=exact):
+            if best is None or found.score < best.score:
                 best = found
     return best
+
+
+def explained(
+    table: Table, candidate: Candidate, *, ignore: bool, exact: bool
+) -> list[Explanation]:
+    """Return the ways, if any, in which one formula explains the objective."""
+    return list(_tried(table, candidate, _right(table, ignore=ignore), ignore=ignore, exact=exact))
+
+
+def _right(table: Table, *, ignore: bool) -> Fit:
+    return table.fit([ONE] if ignore else [], {"L": 1.0, "P": 1.0, "H": 1.0}, noise_columns(table))
+
+
+def _tried(
+    table: Table, candidate: Candidate, right: Fit, *, ignore: bool, exact: bool
+) -> Iterator[Explanation]:
+    for found in _fits(table, candidate, ignore):
+        if found.fit.log_p < LOG_P_LIMIT or (exact and not found.is_exact):
+            continue
+        if candidate.message and not _is_told(found, right, matched=table.matched):
+            continue
+        if found.says_something(ignore_constants=ignore):
+            yield found
+
+
+def noise_columns(table: Table) -> list[str]:
+    """Return the columns with an expectation of zero."""
+    return [name for name in table.samples[0].columns if name[:3] in ("~P:", "~H:")]
+
+
+def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
+    """Return whether a formula explains an objective, and is not merely too noisy to be refused.
+
+    Errors as large as its own must not excuse the right formula too. Where the noise is known, a
+    formula with other draws must account for most of what the right one leaves from replicate to
+    replicate.
+    """
+    if replace(found.fit, residuals=right.residuals).log_p > LOG_P_LIMIT:
+        return False
+    if not matched or found.is_exact or not found.candidate.is_drawn:
+        return True
+    own, other = (np.sqrt((fit.noise**2).mean()) for fit in (found.fit, right))
+    return bool(own < EXPLAINED * other)
 
 
 def data_constant(table: Table) -> Fit:
@@ -100,8 +142,7 @@ def data_constant(table: Table) -> Fit:
     for number, batch in enumerate(dict.fromkeys(batches)):
         where = np.array([float(b == batch) for b in batches])
         names.append(table.add(f"batch {number}", {ONE: 1.0}, where))
-    noise = [name for name in table.samples[0].columns if name[:3] in ("~P:", "~H:")]
-    return table.fit(names, {"L": 1.0, "P": 1.0, "H": 1.0}, noise)
+    return table.fit(names, {"L": 1.0, "P": 1.0, "H": 1.0}, noise_columns(table))
 
 
 def _fits(table: Table, candidate: Candidate, ignore: bool) -> list[Explanation]:  # noqa: FBT001
@@ -118,6 +159,7 @@ def _fits(table: Table, candidate: Candidate, ignore: bool) -> list[Explanation]
         fixed = {} if rest is None else {rest: 1.0}
         free = [c for c in columns if c not in fixed]
         for some in (*([c] for c in free), free):
+            some = list(dict.fromkeys([*loose, *some]))
             others = {c: 1.0 for c in columns if c not in some}
             plans.append(([*some, ONE], others))
             if not ignore:

@@ -14,7 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from ppl_vae.diagnostics.check.divergences import closed_kl, reversed_kl, standard_priors
+from ppl_vae.diagnostics.check.divergences import (
+    closed_kl,
+    reversed_kl,
+    standard_priors,
+    wrong_divergences,
+)
 from ppl_vae.diagnostics.check.likelihoods import (
     bounds,
     event_dims,
@@ -40,7 +45,7 @@ SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "inverse": (torch.reciprocal, "1 / scale (a precision for a scale, or a sign?)"),
     "unit": (torch.ones_like, "1 (the guide's scale is left out?)"),
 }
-NOISES = {"0.01": 0.01, "0.1": 0.1, "0.5": 0.5, "sqrt(2)": 2**0.5, "2": 2.0}
+NOISES = {"sqrt(2)": 2**0.5} | {f"{c:g}": c for c in (0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 1.5, 2.0)}
 FREE_BITS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -94,6 +99,7 @@ class Features:
         found |= self._known_quantities(right, x, blank)
         if _all(latents, "Normal"):
             found |= standard_priors(right, latents, blank)
+        found |= wrong_divergences(right, latents, blank)
         if self._truth.invalid:
             sites = [name for name in latents if name in right.model]
             kls = [closed_kl(right, name, blank) for name in sites]
@@ -122,7 +128,12 @@ class Features:
         other = draws.again(lambda fn, noise: fn.loc + fn.scale * torch.rand_like(noise))
         found |= _at(other, "uniform")
         found |= _at(draws.again(lambda fn, noise: noise + 0 * fn.loc), "prior")
-        found |= _at(draws.again(lambda fn, noise: fn.loc + noise), "unscaled")
+        first = draws.again(
+            lambda fn, noise: fn.loc + fn.scale * noise[..., :1].expand(noise.shape)
+        )
+        found |= _at(first, "shared")
+        again = draws.again(lambda fn, noise: fn.loc + fn.scale * noise.clamp(-1, 1))
+        found |= _at(again, "clamped")
         return found
 
     def _known_quantities(self, right: Terms, x: Tensor, blank: Tensor) -> dict[str, Tensor]:
@@ -187,7 +198,16 @@ def _normal_parts(
     latents: dict[str, Site], priors: dict[str, Site], blank: Tensor
 ) -> dict[str, Tensor]:
     """Return what the two terms of Normal latents are made of, and functions of these."""
-    keys = ["P:loc^2", "P:scale^2", "P:log", "H:log", "P:z^2", "sum(loc)", "sum(scale)"]
+    keys = [
+        "P:loc^2",
+        "P:scale^2",
+        "P:log",
+        "H:log",
+        "P:z^2",
+        "sum(loc)",
+        "sum(|loc|)",
+        "sum(scale)",
+    ]
     keys += [*(f"free bits {f}" for f in FREE_BITS)]
     total = dict.fromkeys(keys, blank)
     batch = dict.fromkeys([f"batch free bits {f}" for f in FREE_BITS], blank)
@@ -204,7 +224,8 @@ def _normal_parts(
         add("P:log", -p.scale.log())
         add("P:z^2", -0.5 * ((site["value"] - p.loc) / p.scale) ** 2)
         add("H:log", q.scale.log())
-        add("sum(loc)", q.loc)
+        add("sum(loc)", q.loc - p.loc)
+        add("sum(|loc|)", (q.loc - p.loc).abs())
         add("sum(scale)", q.scale)
         kl = kl_divergence(q, p).expand(shape)
         for floor in FREE_BITS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ppl_vae.diagnostics.check.explain import Explanation, constant_is_off
 from ppl_vae.diagnostics.check.fit import ONE
+from ppl_vae.diagnostics.check.other_prior import other_prior
 from ppl_vae.diagnostics.check.result import Finding
 from ppl_vae.diagnostics.check.words import Quantities, constant, near, ratio, shown
 from ppl_vae.diagnostics.estimate import Estimate
@@ -27,11 +28,14 @@ def findings(
     """Return what an explanation says is wrong, the formula first."""
     found = []
     candidate = explanation.candidate
+    prior = other_prior(explanation, quantities)
+    if prior is not None:
+        return [prior]
     if candidate.message:
         message = candidate.message
-        if candidate.kind == "extra":
+        if "extra" in candidate.roles:
             weight = explanation.weight("extra")
-            message = f"{message[:-1]}, with weight {shown(weight)}."
+            message = f"{message[:-1]} (weight {shown(weight)})."
         found.append(Finding(candidate.kind, candidate.term, "the ELBO", "another", message))
     if candidate.pieces:
         found += _piece_findings(explanation, quantities)
@@ -96,9 +100,13 @@ def _weighed(term: str, what: str, weight: Estimate[float], q: Quantities, kind:
 def _piece_findings(e: Explanation, q: Quantities) -> list[Finding]:
     found = []
     for role in e.candidate.roles:
-        if role == "rest" or not e.is_off(role):
-            continue
         weight = e.weight(role)
+        if role == "extra":
+            told = f"{e.candidate.roles[role]} enters with weight {shown(weight)}"
+            message = f"{told}: a square left out, or a shift?"
+            found.append(Finding("extra", "kl", "0", shown(weight), message))
+        if role in ("rest", "extra") or not e.is_off(role):
+            continue
         value, cause = ratio(weight.mean, weight.standard_error, q)
         term, words = _piece(role)
         told = shown(weight)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from scipy import stats
+
 from ppl_vae.diagnostics.check.gradient import GroupGradient
 from ppl_vae.diagnostics.check.result import Finding
 from ppl_vae.diagnostics.check.words import shown
 from ppl_vae.diagnostics.estimate import Estimate
 
+# At most this share of right objectives may fail by their gradients: shared between all groups,
+# three settings, five directions each, and three looks.
+LEVEL, TESTS = 3e-4, 3 * 5 * 3
 Z_LIMIT = 5.0
+
+
+def z_limit(num_groups: int) -> float:
+    """Return the z-score above which a group's gradient is wrong, by Bonferroni."""
+    return max(Z_LIMIT, float(stats.norm.isf(LEVEL / (2 * TESTS * max(num_groups, 1)))))
 
 
 def gradient_findings(
@@ -19,7 +29,8 @@ def gradient_findings(
         groups: what was measured.
         weights: with which each term enters the objective's value.
     """
-    return [_said(g, weights) for g in groups.values() if g.z_score > Z_LIMIT]
+    limit = z_limit(len(groups))
+    return [_said(g, weights) for g in groups.values() if g.z_score > limit]
 
 
 def _said(group: GroupGradient, weights: dict[str, float]) -> Finding:

@@ -13,6 +13,7 @@ from ppl_vae.diagnostics.check.terms import Terms
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site
 
+ALPHAS = (-1.0, 0.1, 0.25, 0.5, 0.75, 0.9, 2.0)
 PARTICLES = (2, 3, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100)
 
 
@@ -103,12 +104,17 @@ def bounds(right: Terms, num_particles: int) -> dict[str, Tensor]:
         rows = total[: len(total) // count * count].reshape(-1, count, total.shape[1])
         if len(rows) == 0:
             continue
-        each = rows.logsumexp(1) - math.log(count)
+        each = {f"IWAE {count}": rows.logsumexp(1) - math.log(count)}
         whole = (rows.sum(-1).logsumexp(1) - math.log(count)) / total.shape[1]
-        filled = each.repeat_interleave(count, 0)
-        rest = filled.mean(0, keepdim=True).expand(len(total) - len(filled), -1)
-        found[f"IWAE {count}"] = torch.cat([filled, rest])
-        filled = whole.repeat_interleave(count)[:, None].expand(-1, total.shape[1])
-        rest = filled.mean(0, keepdim=True).expand(len(total) - len(filled), -1)
-        found[f"IWAE of the batch {count}"] = torch.cat([filled, rest])
+        each[f"IWAE of the batch {count}"] = whole[:, None].expand(-1, total.shape[1])
+        if num_particles:
+            for alpha in ALPHAS:
+                powers = ((1 - alpha) * rows).logsumexp(1) - math.log(count)
+                each[f"Renyi {alpha:g} {count}"] = powers / (1 - alpha)
+            likelihood = right.likelihood[: len(rows) * count].reshape(rows.shape)
+            each["L=mean over particles"] = likelihood.logsumexp(1) - math.log(count)
+        for name, value in each.items():
+            filled = value.repeat_interleave(count, 0)
+            rest = filled.mean(0, keepdim=True).expand(len(total) - len(filled), -1)
+            found[name] = torch.cat([filled, rest])
     return found

@@ -44,11 +44,13 @@ class Recorder(TorchDispatchMode):
 
     Attributes:
         draws: the kind of noise to the tensors, in the order in which they were drawn.
+        drops: whether Bernoulli noise was drawn, as dropout draws it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.draws: dict[str, list[Tensor]] = {NORMAL: [], EXPONENTIAL: [], UNIFORM: []}
+        self.drops = False
 
     def __torch_dispatch__(
         self,
@@ -60,6 +62,7 @@ class Recorder(TorchDispatchMode):
         """Run the operation; note what it drew."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
+        self.drops |= func._schema.name in _DROPS
         read = _READ.get(func._schema.name)
         if read is not None:
             kind, standard = read(func, out, args, kwargs)
@@ -83,6 +86,7 @@ def _uniform(func: Any, out: Tensor, args: tuple, kwargs: dict) -> tuple[str, Te
     return UNIFORM, out
 
 
+_DROPS = {"aten::native_dropout", "aten::bernoulli", "aten::bernoulli_"}
 _READ = {
     "aten::randn": lambda func, out, args, kwargs: (NORMAL, out),
     "aten::randn_like": lambda func, out, args, kwargs: (NORMAL, out),

@@ -46,10 +46,14 @@ class Objective:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the estimate of the ELBO per example, a scalar, as the function means it."""
+        return self.each(x).mean()
+
+    def each(self, x: Tensor) -> Tensor:
+        """Return the estimate of each example's ELBO; of their mean, where that is returned."""
         result = self._shaped(self._function(x), x)
         if self.reduction == "sum":
             result = result / self._pair.num_examples(x)
-        return KINDS[self.kind] * (result.mean() if self.reduction == "none" else result)
+        return KINDS[self.kind] * result
 
     def try_out(self, x: Tensor) -> None:
         """Call once and raise unless the result can be checked.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ppl_vae.diagnostics.check.dependence import STARTS, ascend
+from ppl_vae.diagnostics.check.perturb import perturbed, spread_out
 from ppl_vae.diagnostics.check.state import Values
 from ppl_vae.diagnostics.check.terms import Truth
 from ppl_vae.elbos.closed_kl import base
@@ -21,6 +22,7 @@ SIZES = (1, 2, 3, 5, 8, 12)
 TRIALS_PER_STRENGTH, WANTED_TRIALS = 16, 40
 # Beyond these logits float32 probabilities have lost the digits that a right objective needs.
 LARGEST_LOGIT = 8.0
+DEPENDENT_STRENGTH = 0.15
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Setting:
         strengths: parameter group to the perturbation's size; 0 leaves the group as it is.
         gains: parameter group to the factor on its matrices.
         index: which examples of the data (numbers, for a single data set of the toy).
+        values: of all parameters, where they are not a perturbation.
     """
 
     seed: int
     strengths: dict[str, float]
     gains: dict[str, float]
     index: tuple[int, ...]
+    values: tuple[Tensor, ...] = ()
 
 
 class Settings:
@@ -76,6 +80,9 @@ class Settings:
         own = Setting(0, *nothing, self._index(min(len(x), 32)) if len(x) > 1 else (0,))
         if not self.sizes:
             own = Setting(0, *nothing, tuple(range(len(x))))
+        self._probe = x[: 4 if self.sizes else len(x)]
+        if self.sizes and len(self._probe) not in self.sizes:
+            self._probe = x[list(self._index(min(self.sizes, key=lambda s: abs(s - 4))))]
         chosen = self._choose(count - 2)
         self.all = [own, Setting(0, *nothing, self._batch(0)), *chosen]
 
@@ -112,30 +119,52 @@ class Settings:
 
     def _choose(self, count: int) -> list[Setting]:
         found: list[tuple[Setting, Tensor]] = []
-        probe = self._x[: 4 if self.sizes else len(self._x)]
-        if self.sizes and len(probe) not in self.sizes:
-            probe = self._x[list(self._index(min(self.sizes, key=lambda s: abs(s - 4))))]
+        probe = self._probe
         own = self._features(probe)
         for strength in STRENGTHS:
-            for _ in range(TRIALS_PER_STRENGTH):
-                trial = self._trial(strength)
-                self._perturb(trial)
-                try:
-                    features = self._features(probe)
-                except Exception:
-                    features = None  # the program refuses such parameters
-                self._values.put_back()
-                if features is not None and self._is_sane(features, own):
-                    found.append((trial, features))
+            found += self._tried([self._trial(strength) for _ in range(TRIALS_PER_STRENGTH)], own)
             if len(found) >= WANTED_TRIALS:
                 break
-        chosen = _spread([own, *(features for _, features in found)], count)
+        chosen = spread_out([own, *(features for _, features in found)], count)
+        trials = [found[place - 1][0] for place in chosen]
+        if self._truth.invalid:
+            bold = [trial for trial, _ in self._tried(self._dependent_trials(), own)]
+            trials[count - len(bold) :] = bold
         # Two settings in turn share a batch, so that what depends on the data alone shows.
         batches = [self._batch(1 + number) for number in range((count + 1) // 2)]
-        return [
-            replace(found[place - 1][0], index=batches[number // 2])
-            for number, place in enumerate(chosen)
-        ]
+        return [replace(trial, index=batches[number // 2]) for number, trial in enumerate(trials)]
+
+    def _tried(self, trials: list[Setting], own: Tensor) -> list[tuple[Setting, Tensor]]:
+        """Return those trials that a model in use could be, with their features."""
+        probe = self._probe
+        found = []
+        for trial in trials:
+            self._perturb(trial)
+            try:
+                features = self._features(probe)
+            except Exception:
+                features = None  # the program refuses such parameters
+            self._values.put_back()
+            if features is not None and self._is_sane(features, own):
+                found.append((trial, features))
+        return found
+
+    def _dependent_trials(self) -> list[Setting]:
+        """Return trials at which latents that depend on each other do so strongly."""
+        found = []
+        for _ in range(STARTS):
+            trial = self._trial(DEPENDENT_STRENGTH)
+            self._perturb(trial)
+            try:
+                found += [
+                    replace(trial, values=values)
+                    for values in ascend(self._pair, self._truth, self._probe)
+                ]
+            except Exception:
+                continue  # the program refuses such parameters
+            finally:
+                self._values.put_back()
+        return found
 
     def _trial(self, strength: float) -> Setting:
         def pick(*options: float) -> float:
@@ -152,12 +181,16 @@ class Settings:
 
     @torch.no_grad()
     def _perturb(self, setting: Setting) -> None:
+        if setting.values:
+            for parameter, value in zip(self._pair.parameters(), setting.values, strict=True):
+                parameter.data.copy_(value)
+            return
         random = torch.Generator().manual_seed(setting.seed)
         for group, members in self._groups.items():
             strength, gain = setting.strengths[group], setting.gains[group]
             for parameter in members.values():
                 if strength:
-                    parameter.data.copy_(_perturbed(parameter.data, strength, gain, random))
+                    parameter.data.copy_(perturbed(parameter.data, strength, gain, random))
 
     @torch.no_grad()
     def _features(self, x: Tensor) -> Tensor:
@@ -192,34 +225,3 @@ def _codes(truth: Truth) -> int:
     if truth.latents is None:
         return 8
     return sum(latent.event_shape.numel() for latent in truth.latents)
-
-
-def _perturbed(value: Tensor, strength: float, gain: float, random: torch.Generator) -> Tensor:
-    noise = torch.randn(value.shape, generator=random).to(value)
-    level, tilt, factor = torch.randn(3, generator=random).tolist()
-    if value.dim() >= 2:
-        size = float(value.square().mean().sqrt())
-        return gain * (value + strength * max(size, 1e-3) * noise)
-    # A shift of all entries, and one of their two halves against each other: last layers often
-    # hold locations and log-scales side by side.
-    length = max(value.numel(), 1)
-    sides = torch.linspace(-1, 1, length).sign().reshape(value.shape).to(value)
-    small = 1 / math.sqrt(2)
-    return value + strength * small * (level + tilt * sides + 0.5 * noise)
-
-
-def _spread(rows: list[Tensor], count: int) -> list[int]:
-    """Return which rows but the first to take, each far from those taken before."""
-    table = torch.stack(rows)[:, :4].clone()
-    table[:, 3] = table[:, 3].clamp_min(1e-6).log()
-    spread = table.std(0) if len(table) > 1 else torch.ones(4, dtype=table.dtype)
-    table = (table - table.mean(0)) / spread.clamp_min(1e-9)
-    distance = (table - table[0]).square().sum(1)
-    chosen: list[int] = []
-    for _ in range(min(count, len(rows) - 1)):
-        place = int(distance.argmax())
-        if place == 0 or place in chosen:
-            break
-        chosen.append(place)
-        distance = torch.minimum(distance, (table - table[place]).square().sum(1))
-    return chosen

@@ -81,18 +81,23 @@ def ratio(weight: float, error: float, quantities: Quantities) -> tuple[str, str
 
     if near(size, 1.0, error):
         return f"{sign}1", turned
-    for name, count in quantities.factors().items():
-        many = "averaged over" if count > 2 else "averaged over, or halved by,"
-        for top in (1, 2, 0.5):
+    sizes = quantities.factors()
+    for value, text, why in (
+        (2.0, "2", "counted twice, or a half left out?"),
+        (0.5, "1/2", "a half too many?"),
+    ):
+        if near(size, value, error) and not (value < 1 and 2.0 in sizes.values()):
+            return f"{sign}{text}", cause(why)
+    for top, also in ((1, ""), (2, ", and doubled"), (0.5, ", and halved")):
+        for name, count in sizes.items():
+            many = "averaged over" if count > 2 else "averaged over, or halved by,"
             if near(size, top / count, error):
-                shown = {1: "1", 2: "2", 0.5: "0.5"}[top]
-                extra = {1: "", 2: ", and doubled", 0.5: ", and halved"}[top]
-                return f"{sign}{shown}/{count:.0f}", cause(f"{many} {name}{extra}?")
-    if near(size, 2.0, error):
-        return f"{sign}2", cause("counted twice, or a half left out?")
-    if near(size, 0.5, error):
-        return f"{sign}1/2", cause("a half too many?")
-    for name, count in quantities.factors().items():
+                return f"{sign}{top:g}/{count:.0f}", cause(f"{many} {name}{also}?")
+    for name, count in [("", 1.0), *sizes.items()]:
+        if near(size, 1 / math.log(2) / count, error):
+            by, over = (f"/{count:.0f}", f", and averaged over {name}") if name else ("", "")
+            return f"{sign}1/log 2{by}", cause(f"in bits, not nats{over}?")
+    for name, count in sizes.items():
         if count > 2 and near(size, count, error):
             return f"{sign}{count:.0f}", cause(f"multiplied by, or summed again over, {name}?")
     for count in (3, 4, 5, 6, 7, 8, 10, 16, 20, 25, 50, 64, 100, 128, 256, 512, 1000):
@@ -127,6 +132,9 @@ def constant(value: float, error: float, q: Quantities, weights: dict[str, float
         )
         parts[f"{half} (the 1 of 1 + log scale^2 in the KL)"] = -weights["entropy"] * q.latents / 2
     allowed = max(3 * error, 2e-3 * abs(value))
+    particles = q.others.get("the particles", 1)
+    if particles > 1 and abs(abs(value) - math.log(particles)) <= allowed:
+        return f"log {particles}, of the particles: their weights summed, not averaged?"
     for count in (1, 2):
         for chosen in itertools.combinations(parts.items(), count):
             for factors in itertools.product((1, -1, 2, -2), repeat=count):

@@ -7,10 +7,12 @@ from ppl_vae.diagnostics.check.bank.entry import PAIRS, Entry
 from ppl_vae.diagnostics.check.bank.right import RIGHT
 from ppl_vae.diagnostics.check.bank.wrong_deep import WRONG_DEEP
 from ppl_vae.diagnostics.check.bank.wrong_draws import WRONG_DRAWS
+from ppl_vae.diagnostics.check.bank.wrong_formulas import WRONG_FORMULAS
 from ppl_vae.diagnostics.check.bank.wrong_gradients import WRONG_GRADIENTS
 from ppl_vae.diagnostics.check.bank.wrong_normal import WRONG_NORMAL
 from ppl_vae.diagnostics.check.bank.wrong_terms import WRONG_TERMS
 
 WRONG = [*WRONG_TERMS, *WRONG_DRAWS, *WRONG_NORMAL, *WRONG_GRADIENTS, *WRONG_DEEP]
+WRONG += WRONG_FORMULAS
 
 __all__ = ["PAIRS", "RIGHT", "WRONG", "Entry"]

@@ -1,0 +1,55 @@
+"""What can be said of an objective that no known formula explains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ppl_vae.diagnostics.check.gradient import GroupGradient
+from ppl_vae.diagnostics.check.gradient_words import Z_LIMIT
+from ppl_vae.diagnostics.check.result import Finding
+
+LIKELIHOOD_ONLY = {"log_likelihood"}
+
+
+def leftover(rms: float, *, drops: bool, repeats: bool) -> Finding:
+    """Return the finding that no formula explains the objective.
+
+    Args:
+        rms: what the nearest weighted sum of the terms leaves, in nats per example.
+        drops: whether the objective draws Bernoulli noise, as dropout does.
+        repeats: whether it returns the same value each time, though nothing explains that.
+    """
+    message = (
+        f"the objective is no weighted sum of log_likelihood, log_prior and entropy: the "
+        f"nearest leaves {rms:.3g} nats per example (root mean square) unexplained, "
+        "and none of the known mistakes fits."
+    )
+    if drops:
+        message += " It draws Bernoulli noise of its own: dropout left on?"
+    if repeats:
+        message += (
+            " It returns the same value each time: is its noise drawn once, or a seed set inside?"
+        )
+    return Finding("leftover", "objective", "0", f"{rms:.3g}", message)
+
+
+def localised(found: list[Finding], gradient: dict[str, GroupGradient]) -> list[Finding]:
+    """Say in which term a leftover lies, by the parameters whose gradient is right.
+
+    Parameters of the decoder enter by the log-likelihood alone. If their gradient is right, the
+    log-likelihood and the draws of z are, and the leftover lies in the KL.
+    """
+    if not found or found[0].kind != "leftover":
+        return found
+    decoders = [g for g in gradient.values() if set(g.weights) == LIKELIHOOD_ONLY]
+    if not decoders or len(decoders) == len(gradient):
+        return found
+    names = " and ".join(group.group for group in decoders)
+    if all(group.z_score < Z_LIMIT for group in decoders):
+        term, where = "kl", "right: look at the KL (log_prior and entropy)."
+    else:
+        term = "log_likelihood"
+        where = "wrong too: look at the reconstruction term and at the draw of z."
+    first = found[0]
+    message = f"{first.message} The gradient in {names} is {where}"
+    return [replace(first, term=term, message=message), *found[1:]]
