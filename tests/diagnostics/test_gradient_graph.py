@@ -56,7 +56,7 @@ def test_the_graph_gives_what_the_estimator_gives(case, name):
 
 
 def test_one_by_one_where_many_would_not_fit(monkeypatch):
-    monkeypatch.setattr(gradient_graph, "CACHE_BYTES", 1)
+    monkeypatch.setattr(gradient_graph, "AT_ONCE_BYTES", 1)
     pair = CASES["bernoulli-vae"]()
     agree(pair, "trace", pair.sample(4, seed=0))
 
@@ -64,7 +64,7 @@ def test_one_by_one_where_many_would_not_fit(monkeypatch):
 def test_in_pieces_where_not_all_fit(monkeypatch):
     pair = CASES["exponential-normal"]()
     monkeypatch.setattr(gradient_graph, "FEWEST", 1)
-    monkeypatch.setattr(gradient_graph, "CACHE_BYTES", 5000)
+    monkeypatch.setattr(gradient_graph, "AT_ONCE_BYTES", 5000)
     agree(pair, "trace", pair.sample(4, seed=0))
 
 

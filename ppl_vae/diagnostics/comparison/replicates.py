@@ -127,7 +127,17 @@ def bias_z_score(differences: Tensor, rounding: Tensor) -> float:
     return float(stats.norm.isf(math.exp(log_p) / 2)) if log_p > -700 else math.inf
 
 
+def gradient_of(parameter: torch.nn.Parameter) -> Tensor:
+    """Return a parameter's gradient; 0 where there is none."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
 def flat_gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """Return the gradients of some parameters as one vector; 0 where there is none."""
-    flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
-    return torch.cat(flat)
+    """Return the gradients of some parameters as one vector."""
+    return torch.cat([gradient_of(p).flatten() for p in parameters])
+
+
+def split_like(vector: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
+    """Return the parts of a vector in the shapes of the parameters."""
+    parts = vector.split([p.numel() for p in parameters])
+    return [part.view(p.shape) for part, p in zip(parts, parameters, strict=True)]

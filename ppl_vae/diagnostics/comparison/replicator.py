@@ -12,12 +12,15 @@ from torch import Tensor
 
 from ppl_vae import devices
 from ppl_vae.diagnostics.comparison.gradient_graph import GradientGraph
+from ppl_vae.diagnostics.comparison.gradient_rows import Dense, Rows
 from ppl_vae.diagnostics.comparison.replicates import (
     OVERALL,
     Replicates,
     directions,
     flat_gradient,
+    gradient_of,
     num_blocks,
+    split_like,
 )
 from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.inference.compilation.constants import UntraceableError
@@ -27,7 +30,7 @@ from ppl_vae.seeding import derive, reseed, seeded
 
 WORTH_TRACING = 500
 TIMED = 50
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 64 * 2**20
 
 
 class Replicator:
@@ -51,13 +54,15 @@ class Replicator:
         # Pyro's ELBO does not declare loss_and_grads, though each of its classes has it.
         self._elbo: Any = deferred(elbo)
         self._groups = {g: list(named.values()) for g, named in pair.parameter_groups().items()}
-        self._directions = directions(pair, seed)
+        self._directions = {
+            g: split_like(d, self._groups[g]) for g, d in directions(pair, seed).items()
+        }
         self._values: list[Tensor] = []
         self._components: list[Tensor] = []
         self._variances: dict[str, list[Tensor]] = {group: [] for group in self._groups}
         self._totals = {
-            g: torch.zeros(d.shape, dtype=torch.float64, device=d.device)
-            for g, d in self._directions.items()
+            g: [torch.zeros_like(d, dtype=torch.float64) for d in each]
+            for g, each in self._directions.items()
         }
         self._seconds: list[float] = []
         with seeded(seed, pair.device), pyro.validation_enabled(False):  # noqa: FBT003
@@ -78,21 +83,38 @@ class Replicator:
     def run(self, seeds: Tensor) -> None:
         """Add values and gradients, one for each seed, cut into blocks."""
         blocks = seeds.tensor_split(num_blocks(len(seeds)))
-        at_once = max(1, BLOCK_BYTES // max(1, len(blocks[0]) * self._gradient_bytes()))
+        fitting = BLOCK_BYTES // max(1, self._gradient_bytes())
+        if self._graph is not None:
+            fitting = min(fitting, self._graph.at_once)
+        at_once = max(1, fitting // len(blocks[0]))
         for start in range(0, len(blocks), at_once):
             some = blocks[start : start + at_once]
-            losses, *rows = self._replicates(torch.cat(some).tolist())
+            losses, rows = self._replicates(torch.cat(some).tolist())
             self._values.append(-losses.double())
             sizes = [len(block) for block in some]
             along = []
-            for (group, direction), row in zip(self._directions.items(), rows, strict=True):
-                along.append(-row @ direction)
-                self._totals[group] -= row.sum(0)
-                self._variances[group] += map(_summed_variance, row.split(sizes))
+            for group, members in self._groups.items():
+                mine, rows = rows[: len(members)], rows[len(members) :]
+                along.append(self._add(group, mine, sizes))
             self._components.append(torch.stack(along, dim=-1))
 
-    def _replicates(self, seeds: list[int]) -> list[Tensor]:
-        """Return losses, (seeds), and flat gradients by group, (seeds, size)."""
+    def _add(self, group: str, rows: list[Rows], sizes: list[int]) -> Tensor:
+        """Add gradients of a group's parameters; return their components along its direction."""
+        along = torch.zeros((), device=self._pair.device)
+        variances = []
+        for each, direction, total in zip(
+            rows, self._directions[group], self._totals[group], strict=True
+        ):
+            along = along - each.along(direction)
+            moments = [block.moments() for block in each.split(sizes)]
+            for found, _ in moments:
+                total += found
+            variances.append(torch.stack([variance for _, variance in moments]))
+        self._variances[group] += torch.stack(variances).sum(0).unbind()
+        return along
+
+    def _replicates(self, seeds: list[int]) -> tuple[Tensor, list[Rows]]:
+        """Return losses, (seeds,), and every parameter's gradients."""
         device = self._pair.device
         with seeded(0, device), pyro.validation_enabled(False):  # noqa: FBT003
             if self._graph is not None:
@@ -101,7 +123,8 @@ class Replicator:
             for number in seeds:
                 reseed(number, device)
                 rows.append(self._gradient())
-        return [torch.stack(column) for column in zip(*rows, strict=True)]
+        losses, *gradients = (torch.stack(column) for column in zip(*rows, strict=True))
+        return losses, [Dense(each) for each in gradients]
 
     def _traced(self) -> GradientGraph | None:
         parameters = [p for members in self._groups.values() for p in members]
@@ -111,7 +134,7 @@ class Replicator:
             return None
 
     def _gradient_bytes(self) -> int:
-        return sum(d.numel() * d.element_size() for d in self._directions.values())
+        return sum(d.nbytes for each in self._directions.values() for d in each)
 
     def result(self) -> Replicates:
         """Return what the replicates so far add up to."""
@@ -119,8 +142,9 @@ class Replicator:
         count = len(values)
         variances = {g: torch.stack(v).double().cpu() for g, v in self._variances.items()}
         squares = {
-            g: float((total / count).square().sum()) - float(variances[g].mean()) / count
-            for g, total in self._totals.items()
+            g: sum(float((total / count).square().sum()) for total in totals)
+            - float(variances[g].mean()) / count
+            for g, totals in self._totals.items()
         }
         levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
         spread = torch.tensor(self._seconds, dtype=torch.float64).quantile(levels)
@@ -138,21 +162,14 @@ class Replicator:
         )
 
     def _gradient(self) -> list[Tensor]:
-        """Return the loss and the flat gradients by group."""
+        """Return the loss and every parameter's gradient."""
         pair = self._pair
         for parameter in pair.parameters():
             parameter.grad = None
         with torch.enable_grad():
             loss = self._elbo.loss_and_grads(pair.model, pair.guide, self._x)
-        return [torch.as_tensor(loss).detach(), *map(flat_gradient, self._groups.values())]
-
-
-def _summed_variance(block: Tensor) -> Tensor:
-    """Return the sum over the columns of their variances."""
-    # From the first row, so that equal rows have a variance of exactly 0.
-    rest = block - block[0]
-    count = len(block)
-    return (rest.square().sum() - rest.sum(0).square().sum() / count) / (count - 1)
+        members = (p for group in self._groups.values() for p in group)
+        return [torch.as_tensor(loss).detach(), *map(gradient_of, members)]
 
 
 def replicate(
