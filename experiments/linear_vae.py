@@ -28,7 +28,7 @@ from ppl_vae.closed_forms import linear_gaussian
 RUNS = {
     ("digits", "noise learned"): (10, None, 1437, 3000, 0.05),
     ("digits", "noise held"): (24, 0.23, 1437, 3000, 0.05),
-    ("mnist", "noise learned"): (20, None, 500, 120, 0.02),
+    ("mnist", "noise learned"): (20, None, 500, 1000, 0.02),
     ("mnist", "noise held"): (40, 0.8, 1000, 150, 0.05),
 }
 

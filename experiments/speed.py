@@ -22,7 +22,19 @@ from speed_systems import by_hand, pyro_steps
 from speed_systems.growth import grow
 from speed_systems.pictures import draw, draw_growth
 from speed_systems.systems import SYSTEMS, Data, System
-from speed_systems.timing import MEAN, OURS, SAME, WRITTEN, products_per_second, require, timed
+from speed_systems.timing import (
+    LOWER,
+    MEAN,
+    OURS,
+    OURS_BF16,
+    SAME,
+    WRITTEN,
+    products_per_second,
+    require,
+    timed,
+)
+
+Ways = Callable[[int], object]
 
 
 def main(
@@ -49,9 +61,9 @@ def main(
     found = []
     for system in [s for s in SYSTEMS if rows in s.name and (s.name == "toy" or not smoke)]:
         data = system.data(device, data_dir)
-        ways = ways_of(system, data, device, backend, seed)
+        ways, gaps = ways_of(system, data, device, backend, seed)
         peak = max(peak, products_per_second(device))  # another process may have been busy
-        found += timed(system, data, ways, seconds, runs, peak, device)
+        found += timed(system, data, ways, gaps, seconds, runs, peak, device)
         print(
             pd.DataFrame([r for r in found if r["system"] == system.name]).to_string(index=False)
         )
@@ -77,29 +89,56 @@ def use_threads(threads: int) -> None:
 
 def ways_of(
     system: System, data: Data, device: str, backend: str, seed: int
-) -> dict[str, Callable[[int], object]]:
-    """Return all ways to take the system's steps, after they were seen to take the same."""
-    require(system, OURS, pyro_steps.difference(system, data, device, backend, seed), SAME)
-    elbo = pyro_steps.LOSSES[system.elbo]
-    require(system, "PyTorch", by_hand.difference(system, data, device, elbo, seed), WRITTEN)
+) -> tuple[dict[str, Ways], dict[str, float]]:
+    """Return all ways to take the system's steps, and how far their losses are from Pyro's."""
+    same = pyro_steps.difference(system, data, device, backend, seed)
+    gaps = {OURS: require(system, OURS, same, SAME)}
+    written = by_hand.difference(system, data, device, pyro_steps.LOSSES[system.elbo], seed)
+    gaps["PyTorch"] = gaps["torch.compile"] = require(system, "PyTorch", written, WRITTEN)
     ways = {
         "Pyro SVI": pyro_steps.by_pyro(system, data, device),
         "PyTorch": by_hand.steps(system, data, device, compile=False),
     }
     if backend != "eager":
         ways["torch.compile"] = by_hand.steps(system, data, device, compile=True)
-        ways |= numpyro_way(system, data, device, seed)
-    return ways | {OURS: pyro_steps.by_graph(system, data, device, backend)}
+        add_numpyro(ways, gaps, system, data, device, seed)
+    ways[OURS] = pyro_steps.by_graph(system, data, device, backend)
+    if backend != "eager" and data.images is not None:
+        add_bf16(ways, gaps, system, data, device, seed)
+    return ways, gaps
 
 
-def numpyro_way(
-    system: System, data: Data, device: str, seed: int
-) -> dict[str, Callable[[int], object]]:
-    """Return NumPyro's steps, if it is installed."""
+def add_bf16(
+    ways: dict[str, Ways],
+    gaps: dict[str, float],
+    system: System,
+    data: Data,
+    device: str,
+    seed: int,
+) -> None:
+    """Add the compiled step in bfloat16, if the processor has it."""
+    try:
+        steps = pyro_steps.by_graph(system, data, device, "inductor", "bf16")
+    except ValueError:
+        return
+    gap = pyro_steps.difference(system, data, device, "inductor", seed, "bf16")
+    gaps[OURS_BF16] = require(system, OURS_BF16, gap, LOWER)
+    ways[OURS_BF16] = steps
+
+
+def add_numpyro(
+    ways: dict[str, Ways],
+    gaps: dict[str, float],
+    system: System,
+    data: Data,
+    device: str,
+    seed: int,
+) -> None:
+    """Add NumPyro's steps, if it is installed."""
     try:
         from speed_systems import by_numpyro
     except ImportError:
-        return {}
+        return
     take, mean_loss = by_numpyro.make(system, data)
     x = data.batch(torch.arange(system.batch_size, device=device))
     count = 20_000 if system.name == "toy" else 20
@@ -110,8 +149,8 @@ def numpyro_way(
     torch.manual_seed(seed)
     expected = elbo.loss(pair.model, pair.guide, x)
     gap = abs(mean_loss(by_numpyro.array(x), count) - expected) / abs(expected)
-    require(system, "NumPyro", gap, MEAN)
-    return {"NumPyro": take}
+    gaps["NumPyro"] = require(system, "NumPyro", gap, MEAN)
+    ways["NumPyro"] = take
 
 
 if __name__ == "__main__":

@@ -34,12 +34,13 @@ def grow(
         for value in values:
             system = sized(size, value, smoke=smoke)
             data = system.data(device, data_dir, dataset=dataset)
-            require(system, OURS, pyro_steps.difference(system, data, device, backend, seed), SAME)
+            gap = pyro_steps.difference(system, data, device, backend, seed)
+            gaps = {OURS: require(system, OURS, gap, SAME)}
             ways = {
                 "Pyro SVI": pyro_steps.by_pyro(system, data, device),
                 OURS: pyro_steps.by_graph(system, data, device, backend),
             }
-            rows = timed(system, data, ways, seconds / 2, runs, 1.0, device)
+            rows = timed(system, data, ways, gaps, seconds / 2, runs, 1.0, device)
             keep = ("way", "ms a step", "min", "max")
             found += [{"size": size, "value": value, **{k: r[k] for k in keep}} for r in rows]
             yield pd.DataFrame(found)

@@ -31,15 +31,24 @@ def by_pyro(system: System, data: Data, device: str) -> Steps:
     return take
 
 
-def by_graph(system: System, data: Data, device: str, backend: str) -> Steps:
+def by_graph(
+    system: System, data: Data, device: str, backend: str, precision: str | None = None
+) -> Steps:
     """Return steps by the compiled step."""
-    svi = _svi(CompiledSVI, system, device, backend=backend)
+    svi = _svi(CompiledSVI, system, device, backend=backend, precision=precision)
     if data.images is None:
         return lambda steps: svi.run(data.values[0], num_steps=steps)
     return lambda steps: svi.epoch(data.images, system.batch_size, num_steps=steps)
 
 
-def difference(system: System, data: Data, device: str, backend: str, seed: int) -> float:
+def difference(
+    system: System,
+    data: Data,
+    device: str,
+    backend: str,
+    seed: int,
+    precision: str | None = None,
+) -> float:
     """Return the largest relative difference of some losses from Pyro's under the same noise.
 
     What is timed is tried, compiled: steps of an epoch, or for the toy steps on its data; there
@@ -50,20 +59,21 @@ def difference(system: System, data: Data, device: str, backend: str, seed: int)
     x = data.batch(torch.arange(system.batch_size, device=device))
     toy = data.images is None
     expected = _svi(SVI, system, device)
-    ours = _svi(CompiledSVI, system, device, backend=backend if toy else "eager")
+    options = {"backend": backend if toy else "eager", "precision": precision}
+    ours = _svi(CompiledSVI, system, device, **options)
     gaps = [_gap(seed, lambda svi: [svi.step(x) for _ in range(NUM_COMPARED)], expected, ours)]
     if toy:
         gaps.append(_gap_of_means(system, x, device, backend, seed))
     else:
         expected = _svi(SVI, system, device)
-        ours = _svi(CompiledSVI, system, device, backend=backend)
+        ours = _svi(CompiledSVI, system, device, backend=backend, precision=precision)
         gaps.append(_gap(seed, lambda svi: _epoch(svi, system, data), expected, ours))
     if not ours.is_compiled:
         raise SystemExit(f"{system.name}: not compiled: {ours.why_eager}")
     return max(gaps)
 
 
-def _svi(cls: Any, system: System, device: str, **options: str) -> Any:  # noqa: ANN401
+def _svi(cls: Any, system: System, device: str, **options: str | None) -> Any:  # noqa: ANN401
     pair = system.make().to(device)
     many = system.num_particles > 1
     loss = LOSSES[system.elbo](

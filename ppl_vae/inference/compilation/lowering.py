@@ -6,8 +6,9 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from logging import getLogger
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from logging import ERROR, getLogger
 from typing import Any
 
 import torch
@@ -59,10 +60,10 @@ def lower(
         missing = "no Triton" if device.type == "cuda" else "no C++ compiler"
         raise UntraceableError(f"{missing} was found")
     began = time.perf_counter()
-    from torch._inductor.compile_fx import compile_fx
-
     try:
-        with TRACING, torch.no_grad(), warnings.catch_warnings():
+        with TRACING, torch.no_grad(), warnings.catch_warnings(), _without_a_word_on_cuda():
+            from torch._inductor.compile_fx import compile_fx
+
             warnings.simplefilter("ignore")
             recorded = make_fx(lambda *given: tuple(function(*given)), tracing_mode="fake")(
                 *inputs
@@ -76,6 +77,18 @@ def lower(
         raise UntraceableError(f"Inductor failed ({reason})") from error
     log.info("compiled %s in %.1f s", name, time.perf_counter() - began)
     return lambda given: made(*given)
+
+
+@contextmanager
+def _without_a_word_on_cuda() -> Iterator[None]:
+    """Keep torch's builder of extensions from telling where it would look for CUDA."""
+    builder = getLogger("torch.utils.cpp_extension")
+    level = builder.level
+    builder.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        builder.setLevel(level)
 
 
 def _lay_out_gradients(module: GraphModule) -> None:

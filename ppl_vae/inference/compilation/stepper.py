@@ -30,6 +30,8 @@ Program = Callable[..., Tensor]
 # What two runs of the same operations may differ by; compiled ones, in another order, by more.
 _SAME = {torch.float64: 1e-12, torch.float32: 1e-5}
 _CLOSE = {torch.float64: 1e-10, torch.float32: 1e-3}
+# In bfloat16 a compiled graph rounds less often, by 2 ** -9 each time.
+_NEAR = {torch.float64: 5e-2, torch.float32: 5e-2}
 _SEEDS = (1, 2)
 # Steps in one call where a step is so small that calling it costs more than doing it.
 _UNROLLED, _TINY, _MOST_NODES = 10, 20_000, 2000
@@ -142,8 +144,9 @@ class Stepper:
                 losses = chunk.execute(arguments, compiled=compiled)
                 outcomes.append([*losses, *chunk.snapshot()])
             chunk.put_back(old)
+        tolerances = _CLOSE if self._autocast is nullcontext else _NEAR
         for first, second in zip(*outcomes, strict=True):
-            if not _alike(first, second, _CLOSE):
+            if not _alike(first, second, tolerances):
                 raise UntraceableError("compiled, it gives other numbers than uncompiled")
 
     def _try(self, arguments: Tensors, device: torch.device) -> Graph:
