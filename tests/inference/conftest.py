@@ -1,6 +1,7 @@
-"""Small data and a small pair for training."""
+"""Small data and small pairs for training."""
 
 import pytest
+from cases import CASES
 
 from ppl_vae import BernoulliVAE, load
 
@@ -13,3 +14,13 @@ def data():
 @pytest.fixture
 def vae():
     return BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(16,), seed=0)
+
+
+@pytest.fixture
+def pair():
+    return CASES["bernoulli-vae"]()
+
+
+@pytest.fixture
+def x(pair):
+    return pair.sample(5, seed=0)

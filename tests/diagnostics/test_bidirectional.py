@@ -1,0 +1,72 @@
+"""The evidence of simulated data between two bounds, by annealing in both directions."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from standard_errors import BOUND
+
+from ppl_vae import (
+    BernoulliVAE,
+    ExponentialNormal,
+    GaussianChain,
+    LinearGaussian,
+    bidirectional_evidence,
+)
+
+
+@pytest.mark.parametrize("name", ["toy", "linear", "chain"])
+def test_the_evidence_lies_between_the_bounds(name):
+    pair, like = {
+        "toy": lambda: (ExponentialNormal(guide_rate=0.8), torch.zeros(6, 3)),
+        "linear": lambda: (LinearGaussian(5, 2, noise_scale=0.7, seed=1), torch.zeros(6, 5)),
+        "chain": lambda: (GaussianChain(guide="bottom-up"), torch.zeros(6, 1)),
+    }[name]()
+    found = bidirectional_evidence(pair, like, num_temperatures=40)
+    assert found.x.shape == like.shape
+    truth = pair.exact.log_evidence(found.x).detach()
+    assert bool((found.lower.per_example().z_score(truth).abs() < BOUND).all())
+    # The reverse chains of an example start from one draw, so only the mean over examples is sure.
+    excess = found.upper.mean - truth
+    assert excess.mean() > -BOUND * (excess.std() / 6**0.5 + found.upper.monte_carlo_error)
+    assert excess.mean() < 0.3
+    assert found.gap.mean < 0.4
+    assert "reverse-ais" in str(found)
+    assert "simulated from the model" in str(found)
+
+
+def test_simulated_data_follow_the_model():
+    pair = GaussianChain()
+    found = bidirectional_evidence(
+        pair, torch.zeros(3000, 1), num_samples=2, num_temperatures=1, num_leapfrog=1
+    )
+    x = found.x
+    assert abs(x.mean().item()) < BOUND * (3 / 3000) ** 0.5
+    assert abs(x.var().item() / 3 - 1) < BOUND * (2 / 3000) ** 0.5
+
+
+def test_the_bounds_do_not_need_all_examples_at_once():
+    pair = BernoulliVAE((1, 3, 3), latent_dim=2, hidden=(5,), seed=1)
+    options = {"num_samples": 8, "num_temperatures": 10, "seed": 1}
+    found = bidirectional_evidence(pair, pair.blank(6), max_bytes=40_000, **options)
+    whole = bidirectional_evidence(pair, pair.blank(6), **options)
+    assert torch.equal(found.x, whole.x)
+    error = found.lower.standard_error.hypot(whole.lower.standard_error)
+    assert bool(((found.lower.mean - whole.lower.mean).abs() < BOUND * error).all())
+
+
+def test_two_observed_sites_cannot_be_simulated():
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+            pyro.sample("y", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    with pytest.raises(NotImplementedError, match="a model with one observed site"):
+        bidirectional_evidence((model, guide), torch.zeros(2))
+    with pytest.raises(ValueError, match="num_samples of at least 2"):
+        bidirectional_evidence((model, guide), torch.zeros(2), num_samples=1)

@@ -1,0 +1,3 @@
+"""The methods of an expectation."""
+
+METHODS = ("monte-carlo", "quadrature", "adaptive")

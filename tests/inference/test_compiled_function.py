@@ -1,0 +1,32 @@
+"""A compiled function, which other parts use, draws as the function does."""
+
+import pyro
+import pytest
+import torch
+from parameters import equal
+from pyro.infer import Trace_ELBO
+
+from ppl_vae.inference import UntraceableError, compiled
+from ppl_vae.inference.deferred import deferred
+
+
+def test_a_compiled_function_draws_as_the_function_does(pair, x):
+    """The tool that other parts use: gradients of an estimator as a function."""
+    elbo = Trace_ELBO()
+
+    def gradient(x):
+        loss = elbo.differentiable_loss(pair.model, pair.guide, x)
+        return [loss.detach(), *torch.autograd.grad(loss, list(pair.parameters()))]
+
+    elbo = deferred(elbo)
+    with pyro.validation_enabled(False):  # noqa: FBT003
+        made = compiled(gradient, [x], backend="eager")
+        torch.manual_seed(3)
+        expected = gradient(x)
+    torch.manual_seed(3)
+    assert equal(expected, made(x))
+    assert not equal(expected, made(x))
+    with pytest.raises(UntraceableError, match="reads a tensor's value in Python"):
+        compiled(lambda x: [x * x.sum().item()], [x], backend="eager")
+    with pytest.raises(ValueError, match="backend as one of"):
+        compiled(gradient, [x], backend="jax")

@@ -1,0 +1,3 @@
+"""By how many of its standard errors an estimate of the evidence may be off."""
+
+BOUND = 4.5
