@@ -54,7 +54,7 @@ def timed(
             times[way].append(1e3 * clock(take, counts[way]) / counts[way])
     middle = {way: float(pd.Series(each).median()) for way, each in times.items()}
     floor = 0.0 if data.images is None else 1e3 * operations(system, data, device) / peak
-    if floor > min(min(each) for each in times.values()):
+    if floor > min(min(each) for way, each in times.items() if way != OURS_BF16):
         floor = float("nan")  # the machine was busier when one large product was timed
     return [
         {

@@ -88,7 +88,7 @@ class CompiledEpochs:
         size = self._batch_size
         total = torch.zeros((), dtype=torch.float64, device=pair.device)
         whole = len(order) // size
-        many = stepper.unrolled()
+        many = min(stepper.unrolled(), whole)
         batches = order[: whole * size].view(whole, size)
         done = 0
         while done < whole:

@@ -34,7 +34,7 @@ _CLOSE = {torch.float64: 1e-10, torch.float32: 1e-3}
 _NEAR = {torch.float64: 5e-2, torch.float32: 5e-2}
 _SEEDS = (1, 2)
 # Steps in one call where a step is so small that calling it costs more than doing it.
-_UNROLLED, _TINY, _MOST_NODES = 10, 20_000, 2000
+_UNROLLED, _TINY, _MOST_NODES = 50, 20_000, 2000
 
 
 class Stepper:

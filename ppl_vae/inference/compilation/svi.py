@@ -171,10 +171,12 @@ class CompiledSVI:
                 done += 1
                 continue
             same = calls[-1] is calls[done]
+            tensors = calls[done].tensors()
             try:
                 for size in (stepper.unrolled() if same and done + 1 < len(calls) else 1, 1):
                     while len(calls) - done >= size:
-                        losses.append(stepper.step(calls[done].tensors(), num_steps=size))
+                        tensors = tensors if same else calls[done].tensors()
+                        losses.append(stepper.step(tensors, num_steps=size))
                         done += size
             except UntraceableError as error:
                 self._give_up(str(error))
