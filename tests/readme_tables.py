@@ -87,6 +87,7 @@ TABLES = {
     "layers": lambda: _csv("hierarchical_vae", "layers.csv"),
     "hierarchies": lambda: _csv("hierarchical_vae", "runs.csv"),
     "speed": speed,
+    "measuring": lambda: _csv("measuring", "measuring.csv"),
     "burda": lambda: _csv("burda_table", "table.csv"),
 }
 

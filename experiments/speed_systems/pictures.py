@@ -17,15 +17,15 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     for ax, system in zip(axes[0], systems, strict=True):
         rows = table[table.system == system]
         middle = rows["ms a step"]
-        colours = [plots.ORANGE if way == OURS else plots.BLUE for way in rows.way]
+        colours = [plots.ORANGE if way.startswith(OURS) else plots.BLUE for way in rows.way]
         ax.barh(rows.way, middle, xerr=[middle - rows["min"], rows["max"] - middle], color=colours)
         floor = rows["floor, ms"].iloc[0]
         label = "ms a step"
         if floor > 0:
             ax.axvline(floor, color=plots.GREY, linestyle="--")
-            label += " (dashed: its products alone)"
-        toy = system == "toy"
-        ax.set(title=system, xlabel=label, xscale="log" if toy else "linear")
+            label += " (dashed: products)"
+        wide = middle.max() > 10 * middle.min()
+        ax.set(title=system, xlabel=label, xscale="log" if wide else "linear")
         ax.invert_yaxis()
     plots.save(axes[0][0], path)
 
