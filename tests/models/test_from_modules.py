@@ -1,5 +1,7 @@
 """`pair_from_modules`: somebody's PyTorch modules as a pair."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
 from torch import nn
 
-from ppl_vae import check_elbo, pair_from_modules
+from ppl_vae import assert_elbo, check_elbo, pair_from_modules
 
 
 class Net(nn.Module):
@@ -62,6 +64,92 @@ def test_parameters_are_shared_and_svi_trains_them(x):
     before = encoder.weight.detach().clone()
     SVI(pair.model, pair.guide, Adam({"lr": 0.1}), Trace_ELBO()).step(x)
     assert not torch.equal(before, encoder.weight)
+
+
+class Written(nn.Module):
+    """A VAE as people write it, whose loss is put together from named parts."""
+
+    def __init__(self, *, probs):
+        super().__init__()
+        self.probs = probs
+        self.encoder = nn.Sequential(nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 4))
+        self.decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 12))
+
+    def encode(self, x):
+        return self.encoder(x).chunk(2, -1)
+
+    def decode(self, z):
+        return self.decoder(z).sigmoid() if self.probs else self.decoder(z)
+
+    def loss(self, x, way):
+        loc, log_variance = self.encode(x)
+        std = torch.exp(log_variance if way == "log-variance as log-scale" else log_variance / 2)
+        noise = torch.randn_like(std)
+        z = loc + std * noise
+        z = loc if way == "no noise" else z.detach() if way == "detached" else z
+        out = self.decode(z)
+        if self.probs:
+            bce = F.binary_cross_entropy(out, x, reduction="none").sum(1)
+        else:
+            out = out.sigmoid() if way == "sigmoid twice" else out
+            bce = F.binary_cross_entropy_with_logits(out, x, reduction="none").sum(1)
+        if way == "mse":
+            bce = F.mse_loss(out.sigmoid(), x, reduction="none").sum(1)
+        kl = -0.5 * (1 + log_variance - loc**2 - log_variance.exp()).sum(1)
+        if way == "sampled":
+            q, p = torch.distributions.Normal(loc, std), torch.distributions.Normal(0.0, 1.0)
+            kl = (q.log_prob(z) - p.log_prob(z)).sum(1)
+        factors = {"pixels averaged": (1 / 12, 1), "KL averaged": (1, 0.5), "sign": (1, -1)}
+        a, b = factors.get(way, (1, 1))
+        if way == "KL over the batch":
+            return bce.mean() + kl.sum()
+        if way == "sum, then divide":
+            return (bce.sum() + kl.sum()) / len(x)
+        return (a * bce + b * kl).mean()
+
+
+@pytest.fixture
+def rows():
+    return torch.randint(0, 2, (16, 12)).float()
+
+
+def written(*, probs=False):
+    torch.set_default_dtype(torch.float32)
+    torch.manual_seed(1)
+    vae = Written(probs=probs)
+    output = "probs" if probs else "logits"
+    return vae, pair_from_modules(vae.encode, vae.decode, latent_dim=2, decoder_output=output)
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("pixels averaged", "1/12: averaged over the pixels"),
+        ("KL averaged", "KL has weight 0.5000"),
+        ("sign", "KL has weight -1.0000 .* the sign is wrong"),
+        ("log-variance as log-scale", "a log-variance used as a"),
+        ("no noise", "no noise is added"),
+        ("detached", "no gradient reaches encoder through z"),
+        ("sigmoid twice", "sigmoid twice"),
+        ("mse", "squared error"),
+        ("KL over the batch", "KL is multiplied by the batch size"),
+    ],
+)
+def test_mistakes_of_a_written_loss_are_found(rows, way, said):
+    vae, pair = written()
+    with pytest.raises(AssertionError) as raised:
+        assert_elbo(lambda x: vae.loss(x, way), pair, rows.to(torch.float32))
+    text = " ".join(str(raised.value).replace("│", " ").split())
+    assert re.search(said, text), text
+
+
+@pytest.mark.parametrize(
+    ("way", "probs"),
+    [("right", False), ("right", True), ("sampled", False), ("sum, then divide", True)],
+)
+def test_right_written_losses_pass(rows, way, probs):
+    vae, pair = written(probs=probs)
+    assert_elbo(lambda x: vae.loss(x, way), pair, rows.to(torch.float32))
 
 
 @pytest.mark.parametrize("output", ["log-variance", "log-scale", "scale", "variance"])

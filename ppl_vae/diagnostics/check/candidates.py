@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ppl_vae.diagnostics.check.candidate import Candidate, wrong_draws, wrong_likelihoods
-from ppl_vae.diagnostics.check.fit import Table
+from ppl_vae.diagnostics.check.table import Table
 
 
 def candidates(table: Table) -> Iterator[Candidate]:
     """Yield the formulas that the table's columns allow, the simplest first."""
     columns = set(table.samples[0].columns)
-    noise = sorted(name for name in columns if name[:3] in ("~P:", "~H:"))
+    noise = table.noise
     right = {"L": "L", "P": "P", "H": "H"}
     yield Candidate("weight", "objective", "", right, noise)
     tied = {"L": "L", "KL": table.add("KL", {"P": 1.0, "H": 1.0})}

@@ -19,7 +19,7 @@ from ppl_vae.diagnostics.check.terms import Terms, Truth
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
-PARTICLES_PER_REPLICATE = 8
+PARTICLES_PER_REPLICATE = 3
 NUMBERS_AT_ONCE = 2**22
 # Below this share of its variance, what is left of the objective once the truth at the same
 # noise is taken off is worth having.
@@ -169,7 +169,7 @@ class Collector:
         sizes = found.pop("_scale")
         size = self._pair.num_examples(x)
         scale = float(np.abs(sizes).mean())
-        return Sample(values, found, scale, size, visit.setting.index)
+        return Sample(values, found, scale, size, visit.setting)
 
     def _at_noise(
         self, visit: Visit, count: int, x: Tensor, columns: Columns

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from scipy import stats
 
-from ppl_vae.diagnostics.check.fit import TOLERANCE
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.result import Finding
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.state import start_streams
+from ppl_vae.diagnostics.check.table import TOLERANCE
+from ppl_vae.diagnostics.check.tails import corrected, skewness
 from ppl_vae.diagnostics.check.terms import Truth
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
@@ -40,7 +42,8 @@ def example_findings(
             continue
         gap = (own.mean(0) - right.mean(0)).abs() - TOLERANCE * right.abs().mean(0)
         error = (own.var(0) / len(own) + right.var(0) / len(right)).sqrt()
-        t = float((gap / error.clamp_min(1e-12)).max())
+        t = float((gap / error.clamp_min(1e-12)).max().clamp_min(0.0))
+        t = float(corrected(np.array(t), skewness(own.T.cpu().numpy()), REPLICATES))
         if stats.t.logsf(t, REPLICATES - 1) < math.log(LEVEL / (2 * tests)):
             message = (
                 "the mean over the examples is right, and single numbers are not those of their "

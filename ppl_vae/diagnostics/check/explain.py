@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ppl_vae.diagnostics.check.candidates import Candidate, candidates
-from ppl_vae.diagnostics.check.fit import ONE, TOLERANCE, Fit, Table
+from ppl_vae.diagnostics.check.fit import Fit
+from ppl_vae.diagnostics.check.table import ONE, TOLERANCE, Table
 from ppl_vae.diagnostics.estimate import Estimate
 
 LOG_P_LIMIT = math.log(1e-6)
@@ -68,15 +69,17 @@ def explain(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation
     Where the right terms at the objective's own noise leave no noise (`exact`), what explains
     the rest leaves none either.
 
-    First one that leaves nothing but rounding is looked for, then one that leaves no more than
-    epsilons inside of logarithms may.
+    One that leaves no more than epsilons inside of logarithms may is looked for; if there is one,
+    one that leaves nothing but rounding is preferred.
     """
-    for tolerance in (SHARP, TOLERANCE):
+    found: Explanation | None = None
+    for tolerance in (TOLERANCE, SHARP):
         table.tolerance = tolerance
-        found = _simplest(table, ignore_constants=ignore_constants, exact=exact)
-        if found is not None:
-            return found
-    return None
+        sharper = _simplest(table, ignore_constants=ignore_constants, exact=exact)
+        if sharper is None:
+            break
+        found = sharper
+    return found
 
 
 def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation | None:
@@ -100,7 +103,7 @@ def explained(
 
 
 def _right(table: Table, *, ignore: bool) -> Fit:
-    return table.fit([ONE] if ignore else [], {"L": 1.0, "P": 1.0, "H": 1.0}, noise_columns(table))
+    return table.fit([ONE] if ignore else [], {"L": 1.0, "P": 1.0, "H": 1.0}, table.noise)
 
 
 def _tried(
@@ -113,11 +116,6 @@ def _tried(
             continue
         if found.says_something(ignore_constants=ignore):
             yield found
-
-
-def noise_columns(table: Table) -> list[str]:
-    """Return the columns with an expectation of zero."""
-    return [name for name in table.samples[0].columns if name[:3] in ("~P:", "~H:")]
 
 
 def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
@@ -137,12 +135,12 @@ def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
 
 def data_constant(table: Table) -> Fit:
     """Fit a constant for every batch: what depends on the data and not on the parameters."""
-    batches = [sample.index for sample in table.samples]
+    batches = [sample.setting.index for sample in table.samples]
     names = []
     for number, batch in enumerate(dict.fromkeys(batches)):
         where = np.array([float(b == batch) for b in batches])
         names.append(table.add(f"batch {number}", {ONE: 1.0}, where))
-    return table.fit(names, {"L": 1.0, "P": 1.0, "H": 1.0}, noise_columns(table))
+    return table.fit(names, {"L": 1.0, "P": 1.0, "H": 1.0}, table.noise)
 
 
 def _fits(table: Table, candidate: Candidate, ignore: bool) -> list[Explanation]:  # noqa: FBT001

@@ -14,11 +14,11 @@ from torch.distributions import Normal, kl_divergence
 
 from ppl_vae.diagnostics.check.candidate import Candidate
 from ppl_vae.diagnostics.check.collect import Collector
-from ppl_vae.diagnostics.check.explain import Explanation, explained, noise_columns
+from ppl_vae.diagnostics.check.explain import Explanation, explained
 from ppl_vae.diagnostics.check.features import terms
-from ppl_vae.diagnostics.check.fit import ONE, TOLERANCE, Table
 from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
 from ppl_vae.diagnostics.check.samples import Draws
+from ppl_vae.diagnostics.check.table import TOLERANCE, Table
 from ppl_vae.diagnostics.check.terms import Terms, latent_sites_of
 from ppl_vae.elbos.closed_kl import base
 
@@ -47,11 +47,14 @@ class Family:
     free: bool = False
 
 
-def by_search(collector: Collector, *, exact: bool, ignore: bool) -> Explanation | None:
+def by_search(
+    collector: Collector, *, with_ratios: bool, exact: bool, ignore: bool
+) -> Explanation | None:
     """Return the family's member that explains the objective, or None.
 
     Args:
         collector: of the draws.
+        with_ratios: whether importance ratios are seen to enter.
         exact: whether an explanation must leave no noise.
         ignore: whether constants may be left out.
     """
@@ -59,13 +62,13 @@ def by_search(collector: Collector, *, exact: bool, ignore: bool) -> Explanation
 
     def keep(draws: Draws, x: Tensor) -> dict[str, Tensor]:
         kept.append(draws.terms)
-        return terms(draws, x)
+        return terms(draws.terms, with_ratios=with_ratios)
 
     samples = collector.samples(keep, limit=REPLICATES)
     if len(kept) != len(samples) or not collector.matched:
         return None
     table = Table(samples, matched=True, tolerance=TOLERANCE)
-    noise = noise_columns(table)
+    noise = table.noise
     best: Explanation | None = None
     for number, family in enumerate(_families(kept[0])):
         if family.role == "KL" and not exact:
@@ -85,13 +88,22 @@ def by_search(collector: Collector, *, exact: bool, ignore: bool) -> Explanation
 
 
 def _member(table: Table, kept: list[Terms], family: Family, name: str, noise: list[str]) -> float:
-    """Set the column `name` to the family's best member, and return its number."""
-    other = {"L": 1.0} if family.role == "KL" else {"P": 1.0, "H": 1.0}
+    """Set the column `name` to the member that is nearest to the objective; return its number."""
+    target = np.array([sample.values.mean() for sample in table.samples])
+    others = ["L"] if family.role == "KL" else ["P", "H"]
 
     def distance(log_number: float) -> float:
         _set(table, kept, family, name, float(np.exp(log_number)))
-        free = [ONE, name] if family.free else [ONE]
-        return table.fit(free, other | ({} if family.free else {name: 1.0}), noise).rms
+        own = table.means(name)
+        entering = table.entering(noise, [name, *others]) if noise else {}
+        rest = target - sum(table.means(term) for term in others)
+        rest = rest - sum(c * table.means(n) for n, c in entering.items())
+        if family.free:
+            design = np.stack([own, np.ones_like(own)], 1)
+            gap = rest - design @ np.linalg.lstsq(design, rest, rcond=None)[0]
+        else:
+            gap = rest - own
+        return float(gap.std())
 
     grid = np.linspace(np.log(family.low), np.log(family.high), GRID)
     values = [distance(point) for point in grid]
@@ -110,9 +122,11 @@ def _member(table: Table, kept: list[Terms], family: Family, name: str, noise: l
 
 
 def _set(table: Table, kept: list[Terms], family: Family, name: str, number: float) -> None:
+    rows = []
     for sample, right in zip(table.samples, kept, strict=True):
         column = family.column(right, number).double().mean(-1).cpu().numpy()
-        sample.columns[name] = column.reshape(len(sample.values), -1).mean(1)
+        rows.append(column.reshape(len(sample.values), -1).mean(1))
+    table.put(name, rows)
 
 
 def _families(right: Terms) -> list[Family]:

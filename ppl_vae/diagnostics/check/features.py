@@ -27,6 +27,7 @@ from ppl_vae.diagnostics.check.likelihoods import (
     likelihood_parts,
     summed,
 )
+from ppl_vae.diagnostics.check.ratios import ratios
 from ppl_vae.diagnostics.check.samples import Draws
 from ppl_vae.diagnostics.check.terms import Terms, Truth, latent_sites_of
 from ppl_vae.elbos.closed_kl import base
@@ -49,12 +50,8 @@ NOISES = {"sqrt(2)": 2**0.5} | {f"{c:g}": c for c in (0.01, 0.1, 0.2, 0.3, 0.5, 
 FREE_BITS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
-def terms(draws: Draws, x: Tensor) -> dict[str, Tensor]:
+def terms(right: Terms, *, with_ratios: bool) -> dict[str, Tensor]:
     """Return the right terms: their sums, site by site, and noise with no expectation."""
-    return _terms(draws.terms)
-
-
-def _terms(right: Terms) -> dict[str, Tensor]:
     likelihood, prior, entropy = right.three()
     found = {"L": likelihood, "P": prior, "H": entropy}
     for site, value in right.prior.items():
@@ -64,7 +61,7 @@ def _terms(right: Terms) -> dict[str, Tensor]:
     for site in right.prior_closed:
         found[f"~P:{site}"] = right.prior[site] - right.prior_closed[site]
         found[f"~H:{site}"] = right.entropy[site] - right.entropy_closed[site]
-    return found
+    return found | (ratios(right) if with_ratios else {})
 
 
 class Features:
@@ -74,15 +71,17 @@ class Features:
         pair: the pair.
         truth: its terms.
         with_draws: whether to draw anew in wrong ways, which costs a pass through the model each.
+        with_ratios: whether importance ratios are seen to enter.
     """
 
-    def __init__(self, pair: Pair, truth: Truth, *, with_draws: bool) -> None:
-        self._pair, self._truth, self._with_draws = pair, truth, with_draws
+    def __init__(self, pair: Pair, truth: Truth, *, with_draws: bool, with_ratios: bool) -> None:
+        self._pair, self._truth = pair, truth
+        self._with_draws, self._with_ratios = with_draws, with_ratios
 
     def __call__(self, draws: Draws, x: Tensor) -> dict[str, Tensor]:
         """Return the columns at some draws."""
         right = draws.terms
-        found = _terms(right)
+        found = terms(right, with_ratios=self._with_ratios)
         blank = torch.zeros_like(right.likelihood)
         found |= likelihood_parts(right, blank)
         found |= likelihood_mistakes(right, blank)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ppl_vae.diagnostics.check.explain import Explanation, constant_is_off
-from ppl_vae.diagnostics.check.fit import ONE
 from ppl_vae.diagnostics.check.other_prior import other_prior
 from ppl_vae.diagnostics.check.result import Finding
+from ppl_vae.diagnostics.check.table import ONE
 from ppl_vae.diagnostics.check.words import Quantities, constant, near, ratio, shown
 from ppl_vae.diagnostics.estimate import Estimate
 

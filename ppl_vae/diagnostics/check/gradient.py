@@ -9,17 +9,19 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.gradient_weights import NAMES, regressed
 from ppl_vae.diagnostics.check.noise import LAYOUTS, Recorder, arrange, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.settings import Setting, Settings
 from ppl_vae.diagnostics.check.state import start_streams
+from ppl_vae.diagnostics.check.tails import corrected, skewness
 from ppl_vae.diagnostics.check.terms import Terms, Truth
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
-PER_BLOCK, PARTICLES = 2, 8
+PER_BLOCK, PARTICLES = 2, 4
 NUM_RANDOM, NUM_COORDINATES = 2, 2048
 # Relative: what rounding may leave of the whole gradient, and what is too small to matter.
 CLEAR, CLEARLY = 0.02, 8.0
@@ -65,11 +67,12 @@ class Gradients:
         pair: the pair, whose state `as_found` keeps.
         objective: what is checked.
         truth: the right terms.
-        settings: of which some are visited.
+        settings: which gives the pair's parameters and the batches.
+        visited: settings of which some are visited, the pair's own first.
         weights: with which coefficients the terms enter the objective's value.
         layout: of the noise, if the objective's is that of the guide; None if not.
-        sampled: whether the objective samples the terms that have closed forms; the right
-            gradient is then taken at the same draws.
+        noise: columns with an expectation of zero to the weight with which they enter the
+            objective; the gradient of these is taken off, draw by draw.
         seed: of all noise.
     """
 
@@ -81,17 +84,18 @@ class Gradients:
         settings: Settings,
         *,
         weights: dict[str, float],
+        visited: list[Setting],
         layout: int | None,
-        sampled: bool,
+        noise: dict[str, float],
         seed: int,
     ) -> None:
-        self._sampled = sampled
+        self._noise_weights = noise
         self._pair, self._objective, self._truth = pair, objective, truth
         self._settings, self._layout, self._seed = settings, layout, seed
         self._weights = torch.tensor([weights[name] for name in NAMES], dtype=torch.float64)
         self._groups = {g: list(named.items()) for g, named in pair.parameter_groups().items()}
         self._members = [p for named in self._groups.values() for _, p in named]
-        self._visited = _few(settings.all)
+        self._visited = _few(visited)
         self._rows = [{group: _Rows() for group in self._groups} for _ in self._visited]
         self._lengths: dict[str, list[Tensor]] = {}
         self.num_blocks = 0
@@ -137,8 +141,11 @@ class Gradients:
         components, sizes = torch.stack(row.components).cpu(), row.sizes.cpu()
         mean = components.mean(0)
         error = components.std(0) / math.sqrt(len(components))
+        noisy = components[:, error > ROUNDING * sizes.max()]
+        skew = skewness(noisy.T.numpy()) if noisy.shape[1] else 0.0
         beyond = (mean.abs() - MATERIAL * sizes - ROUNDING * sizes.max()).clamp_min(0.0)
         t = torch.where(beyond > 0, beyond / error, torch.zeros_like(beyond)).max()
+        t = corrected(t.numpy(), skew, len(components))
         log_p = float(stats.t.logsf(float(t), len(components) - 1))
         return float(stats.norm.isf(math.exp(log_p))) if log_p > -600 else math.inf
 
@@ -158,9 +165,12 @@ class Gradients:
                 values.append(self._objective(x))
             if self._layout is not None:
                 noises.append(self._noise(recorder, x))
-        own = self._slopes(torch.stack(values).mean())
-        terms = self._run(x, noises)
-        return own, [self._slopes(term.mean()) for term in terms.three(sampled=self._sampled)]
+        right = self._run(x, noises)
+        own = torch.stack(values).mean()
+        if self._noise_weights:
+            columns = terms(right, with_ratios=True)
+            own = own - sum(c * columns[n].mean() for n, c in self._noise_weights.items())
+        return self._slopes(own), [self._slopes(term.mean()) for term in right.three()]
 
     def _noise(self, recorder: Recorder, x: Tensor) -> dict[str, Tensor]:
         assert self._truth.latents is not None and self._layout is not None  # noqa: PT018

@@ -9,6 +9,8 @@ from ppl_vae.diagnostics.check.gradient_words import Z_LIMIT
 from ppl_vae.diagnostics.check.result import Finding
 
 LIKELIHOOD_ONLY = {"log_likelihood"}
+# Between this z-score and the limit a gradient is neither right nor wrong.
+UNCLEAR = 2.0
 
 
 def leftover(rms: float, *, drops: bool, repeats: bool) -> Finding:
@@ -45,7 +47,10 @@ def localised(found: list[Finding], gradient: dict[str, GroupGradient]) -> list[
     if not decoders or len(decoders) == len(gradient):
         return found
     names = " and ".join(group.group for group in decoders)
-    if all(group.z_score < Z_LIMIT for group in decoders):
+    worst = max(group.z_score for group in decoders)
+    if UNCLEAR < worst < Z_LIMIT:
+        return found
+    if worst <= UNCLEAR:
         term, where = "kl", "right: look at the KL (log_prior and entropy)."
     else:
         term = "log_likelihood"

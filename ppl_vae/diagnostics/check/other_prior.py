@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from ppl_vae.diagnostics.check.explain import Explanation
-from ppl_vae.diagnostics.check.fit import ONE
 from ppl_vae.diagnostics.check.result import Finding
+from ppl_vae.diagnostics.check.table import ONE
 from ppl_vae.diagnostics.check.words import Quantities, near
 
 LOG_2PI = math.log(2 * math.pi)

@@ -19,33 +19,32 @@ from torch import Tensor
 from ppl_vae.diagnostics.check.collect import Collector
 from ppl_vae.diagnostics.check.examples import example_findings
 from ppl_vae.diagnostics.check.explain import (
-    LOG_P_LIMIT,
     Explanation,
     data_constant,
     explain,
-    is_off,
 )
 from ppl_vae.diagnostics.check.families import by_search
-from ppl_vae.diagnostics.check.features import Features, terms
+from ppl_vae.diagnostics.check.features import Features
 from ppl_vae.diagnostics.check.findings import findings
-from ppl_vae.diagnostics.check.fit import ONE, Fit, Table
 from ppl_vae.diagnostics.check.gradient import Gradients, GroupGradient
 from ppl_vae.diagnostics.check.gradient_words import gradient_findings
 from ppl_vae.diagnostics.check.leftover import leftover, localised
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.result import ElboCheck, Finding
+from ppl_vae.diagnostics.check.rounds import Rounds
 from ppl_vae.diagnostics.check.settings import Settings
+from ppl_vae.diagnostics.check.table import NOISE, ONE, Table
 from ppl_vae.diagnostics.check.terms import Truth
 from ppl_vae.diagnostics.check.words import Quantities
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.pair import Pair
 
-ROUNDS = (10, 30, 80)
 NUM_SETTINGS = 22
-GRADIENT_BLOCKS = (16, 48, 100)
-CLEAR_ERROR = 0.01
-LOG_P_DATA, LOG_P_SUSPICIOUS, LOG_P_DECIDED = math.log(0.05), math.log(0.01), math.log(1e-15)
+GRADIENT_BLOCKS = (16, 40, 64)
+# The weight from which noise without an expectation counts as entering.
+ENTERS = 0.02
+LOG_P_DATA = math.log(0.05)
 TERMS = {"log_likelihood": "L", "log_prior": "P", "entropy": "H", "constant": ONE}
 
 
@@ -69,30 +68,29 @@ class Check:
             pair, self._truth, x, seed=seed, count=NUM_SETTINGS, fits=self._fits
         )
         self._collector = Collector(pair, objective, self._truth, self._settings, seed=seed)
-        self._table = Table([], matched=False)
+        self._rounds = Rounds(self._collector, num_replicates, ignore=ignore)
         self._quantities = self._sizes()
 
     def result(self) -> ElboCheck:
         """Draw until the answer is clear, explain what is wrong, and compare gradients."""
-        right, nearest, stopped = self._draw()
-        explanation = None
+        rounds, explanation = self._rounds, None
         found: list[Finding] = []
-        wrong = self._is_wrong(right, nearest)
-        exact = bool((right.noise < right.errors / 3).all())
+        wrong, exact = rounds.is_wrong, rounds.is_exact
         if wrong:
             explanation = self._explain(exact=exact)
-            found = self._findings(explanation, nearest)
-        gradient, seen = self._gradients(nearest, explanation, wrong=wrong)
+            found = self._findings(explanation)
+        gradient, seen = self._gradients(explanation, wrong=wrong)
         if seen and not wrong and not exact:
             # The value is likely to be wrong as well, by less than its noise until now.
-            right, nearest, stopped = self._draw(whole=True)
-            if self._is_wrong(right, nearest):
-                found, seen = self._findings(self._explain(exact=False), nearest), []
+            rounds.spend()
+            if rounds.is_wrong:
+                found, seen = self._findings(self._explain(exact=False)), []
         found = localised(found + seen, gradient)
         if not found and self._objective.reduction == "none" and not self._ignore:
             found = example_findings(
                 self._pair, self._objective, self._truth, self._settings, seed=self._seed
             )
+        nearest = rounds.nearest
         coefficients = {
             name: Estimate(nearest[role], nearest.error(role), self._collector.num_replicates)
             for name, role in TERMS.items()
@@ -104,8 +102,8 @@ class Check:
             leftover=nearest.rms,
             gradient=gradient,
             num_replicates=self._collector.num_replicates,
-            num_settings=len(self._table),
-            stopped=stopped,
+            num_settings=len(rounds.table),
+            stopped=rounds.stopped,
             notes=self._notes(),
         )
 
@@ -118,49 +116,6 @@ class Check:
         kinds = [type(base(site["fn"])).__name__ for site in sites if site["is_observed"]]
         return Quantities.of(self._truth, self._x, normal_pixels="Normal" in kinds)
 
-    def _draw(self, *, whole: bool = False) -> tuple[Fit, Fit, str]:
-        done = self._collector.num_replicates
-        rounds = (*(r for r in ROUNDS if r < self._budget and not whole), self._budget)
-        for target in (r for r in rounds if r > done or whole):
-            self._collector.more(target - self._collector.num_replicates)
-            self._table = Table(
-                self._collector.samples(terms), matched=bool(self._collector.matched)
-            )
-            noise = self._noise()
-            unit = {"L": 1.0, "P": 1.0, "H": 1.0}
-            right = self._table.fit([ONE] if self._ignore else [], unit, noise)
-            nearest = self._table.fit(["L", "P", "H", ONE], {}, noise)
-            if self._is_clear(right, nearest):
-                return right, nearest, "clear"
-        return right, nearest, "budget"  # pyright: ignore[reportPossiblyUnboundVariable]
-
-    def _noise(self) -> list[str]:
-        return [n for n in self._table.samples[0].columns if n[:3] in ("~P:", "~H:")]
-
-    def _is_clear(self, right: Fit, nearest: Fit) -> bool:
-        """Return whether more replicates would change nothing."""
-        if bool((nearest.noise < nearest.errors / 2).all()):
-            return True
-        if LOG_P_LIMIT < right.log_p < LOG_P_SUSPICIOUS:
-            return False
-        if right.log_p < LOG_P_DECIDED and self._collector.num_replicates >= ROUNDS[1]:
-            return True
-        errors = [nearest.error(role) for role in "LPH"]
-        return all(
-            e <= CLEAR_ERROR * max(1.0, abs(nearest[r])) or not math.isfinite(e)
-            for e, r in zip(errors, "LPH", strict=True)
-        )
-
-    def _is_wrong(self, right: Fit, nearest: Fit) -> bool:
-        if self._ignore and right.log_p < LOG_P_LIMIT:
-            right = data_constant(self._table)
-        if right.log_p < LOG_P_LIMIT:
-            return True
-        if nearest.log_p < LOG_P_LIMIT:
-            return False
-        weights = [Estimate(nearest[r], nearest.error(r), 1) for r in "LPH"]
-        return any(is_off(weight) for weight in weights)
-
     def _explain(self, *, exact: bool) -> Explanation | None:
         if self._collector.num_particles > 1:
             self._quantities.others["the particles"] = self._collector.num_particles
@@ -168,24 +123,37 @@ class Check:
         best: Explanation | None = None
         for with_draws in (False, True):
             limit = 4 if matched and exact else 10 if with_draws else 30
-            features = Features(self._pair, self._truth, with_draws=with_draws)
+            features = Features(
+                self._pair,
+                self._truth,
+                with_draws=with_draws,
+                with_ratios=self._rounds.with_ratios,
+            )
             table = Table(self._collector.samples(features, limit=limit), matched=matched)
             found = explain(table, ignore_constants=self._ignore, exact=exact)
             if found is not None and (best is None or found.score < best.score):
                 best = found
             if best is not None and best.is_exact:
                 return best
-            if matched:
+            if matched and not with_draws:
                 # Before many wrong draws are tried, each a pass through the model.
-                found = by_search(self._collector, exact=exact, ignore=self._ignore)
+                found = by_search(
+                    self._collector,
+                    with_ratios=self._rounds.with_ratios,
+                    exact=exact,
+                    ignore=self._ignore,
+                )
                 if found is not None:
                     return found
         if best is not None and best.candidate.is_drawn and self._collector.repeats:
             # The same value each time is no draw.
             return best if best.is_exact else None
+        if best is not None and best.candidate.pieces and self._collector.drops:
+            # Dropout's noise is none of the terms', and may pass for a piece of them.
+            return best if best.is_exact else None
         return best
 
-    def _findings(self, explanation: Explanation | None, nearest: Fit) -> list[Finding]:
+    def _findings(self, explanation: Explanation | None) -> list[Finding]:
         if explanation is not None:
             found = findings(
                 explanation,
@@ -195,7 +163,7 @@ class Check:
             )
             if found:
                 return found
-        data = data_constant(self._table)
+        data = data_constant(self._rounds.table)
         if data.freedom >= 4 and data.log_p > LOG_P_DATA:
             message = (
                 "a constant that depends on the data and not on the parameters is left out or "
@@ -203,10 +171,10 @@ class Check:
             )
             return [Finding("constant", "constant", "0", "it varies with the data", message)]
         repeats = self._collector.repeats
-        return [leftover(nearest.rms, drops=self._collector.drops, repeats=repeats)]
+        return [leftover(self._rounds.nearest.rms, drops=self._collector.drops, repeats=repeats)]
 
     def _gradients(
-        self, nearest: Fit, explanation: Explanation | None, *, wrong: bool
+        self, explanation: Explanation | None, *, wrong: bool
     ) -> tuple[dict[str, GroupGradient], list[Finding]]:
         weights = {"log_likelihood": 1.0, "log_prior": 1.0, "entropy": 1.0}
         judged = not wrong
@@ -217,15 +185,17 @@ class Check:
                 role = role if role in roles else "KL"
                 if explanation.is_off(role):
                     weights[name] = explanation.weight(role).mean
-        entering = [nearest[name] for name in nearest.names if name.startswith("~")]
+        nearest = self._rounds.nearest
+        entering = {n: nearest[n] for n in nearest.names if n.startswith(NOISE)}
         gradients = Gradients(
             self._pair,
             self._objective,
             self._truth,
             self._settings,
             weights=weights,
+            visited=self._rounds.settings,
             layout=self._collector.layout,
-            sampled=bool(entering) and all(abs(value - 1) < 0.1 for value in entering),
+            noise={name: value for name, value in entering.items() if abs(value) > ENTERS},
             seed=self._seed,
         )
         for target in GRADIENT_BLOCKS:

@@ -57,11 +57,11 @@ class Sample:
             objective's own noise, else (particles,).
         scale: the sum of the absolute means of the right terms.
         batch_size: of the batch.
-        index: which examples the batch has.
+        setting: where.
     """
 
     values: np.ndarray
     columns: dict[str, np.ndarray]
     scale: float
     batch_size: int
-    index: tuple[int, ...]
+    setting: Setting

@@ -51,10 +51,10 @@ class Terms:
         """The ELBO at the draws, (particles, examples)."""
         return self.likelihood + sum(self.prior.values()) + sum(self.entropy.values())
 
-    def three(self, *, sampled: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the three terms, with closed forms where they are known unless `sampled`."""
-        prior = self.prior if sampled else {**self.prior, **self.prior_closed}
-        entropy = self.entropy if sampled else {**self.entropy, **self.entropy_closed}
+    def three(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three terms, with closed forms where they are known."""
+        prior = {**self.prior, **self.prior_closed}
+        entropy = {**self.entropy, **self.entropy_closed}
         return self.likelihood, sum(prior.values()), sum(entropy.values())  # pyright: ignore
 
 

@@ -4,7 +4,8 @@
 """
 
 from ppl_vae.diagnostics.check.bank.entry import PAIRS, Entry
-from ppl_vae.diagnostics.check.bank.right import RIGHT
+from ppl_vae.diagnostics.check.bank.right import RIGHT as RIGHT_FORMULAS
+from ppl_vae.diagnostics.check.bank.right_draws import RIGHT_DRAWS
 from ppl_vae.diagnostics.check.bank.wrong_deep import WRONG_DEEP
 from ppl_vae.diagnostics.check.bank.wrong_draws import WRONG_DRAWS
 from ppl_vae.diagnostics.check.bank.wrong_formulas import WRONG_FORMULAS
@@ -14,5 +15,6 @@ from ppl_vae.diagnostics.check.bank.wrong_terms import WRONG_TERMS
 
 WRONG = [*WRONG_TERMS, *WRONG_DRAWS, *WRONG_NORMAL, *WRONG_GRADIENTS, *WRONG_DEEP]
 WRONG += WRONG_FORMULAS
+RIGHT = [*RIGHT_FORMULAS, *RIGHT_DRAWS]
 
 __all__ = ["PAIRS", "RIGHT", "WRONG", "Entry"]

@@ -1,0 +1,145 @@
+"""Replicates of an objective, round by round, until the answer is clear or the budget spent."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.collect import Collector
+from ppl_vae.diagnostics.check.explain import LOG_P_LIMIT, data_constant, is_off
+from ppl_vae.diagnostics.check.features import terms
+from ppl_vae.diagnostics.check.fit import Fit
+from ppl_vae.diagnostics.check.samples import Draws
+from ppl_vae.diagnostics.check.table import ONE, Table
+from ppl_vae.diagnostics.check.tails import each_skewness
+from ppl_vae.diagnostics.estimate import Estimate
+
+ROUNDS = (10, 30, 80)
+CLEAR_ERROR = 0.01
+# Importance ratios enter if they leave less than this share of the noise.
+RATIOS_ENTER = 0.5
+# A skewness from which noise is heavy-tailed; what a ratio's mean may miss of 1, and the least
+# effective share of its draws; how many settings must be left.
+HEAVY, UNSEEN, EFFECTIVE, FEWEST = 2.5, 0.3, 0.05, 4
+LOG_P_SUSPICIOUS, LOG_P_DECIDED = math.log(0.01), math.log(1e-15)
+
+
+class Rounds:
+    """Fits of the right formula, and of any weights, to more and more replicates.
+
+    Args:
+        collector: of the draws.
+        budget: the most replicates at each setting.
+        ignore: whether constants may be left out.
+
+    Attributes:
+        right: the fit of the right formula.
+        nearest: the fit of any weights and a constant.
+        stopped: ``clear`` or ``budget``.
+        table: of the terms.
+        settings: those that count.
+        with_ratios: whether importance ratios are seen to enter the objective.
+    """
+
+    def __init__(self, collector: Collector, budget: int, *, ignore: bool) -> None:
+        self._collector, self._budget, self._ignore = collector, budget, ignore
+        self.stopped, self.with_ratios = "budget", False
+        self.right: Fit
+        self.nearest: Fit
+        for target in (*(r for r in ROUNDS if r < budget), budget):
+            self._draw(target)
+            if self._is_clear():
+                self.stopped = "clear"
+                break
+
+    def spend(self) -> None:
+        """Draw what is left of the budget."""
+        self._draw(self._budget)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the right terms at the objective's own noise leave no noise."""
+        return bool((self.right.noise < self.right.errors / 3).all())
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the objective's value is not the ELBO's."""
+        right = self.right
+        if self._ignore and right.log_p < LOG_P_LIMIT:
+            right = data_constant(self.table)
+        if right.log_p < LOG_P_LIMIT:
+            return True
+        # The errors of weights are those of Normal noise.
+        if self.nearest.log_p < LOG_P_LIMIT or self.nearest.is_skewed:
+            return False
+        weights = [Estimate(self.nearest[r], self.nearest.error(r), 1) for r in "LPH"]
+        return any(is_off(weight) for weight in weights)
+
+    def _draw(self, target: int) -> None:
+        first = self._collector.num_replicates == 0
+        self._collector.more(target - self._collector.num_replicates)
+        if first and self._collector.matched:
+            self.with_ratios = self._ratios_enter()
+        self.table = self._tabulated(with_ratios=self.with_ratios)
+        self._fit()
+        if not self.is_exact and self._is_heavy():
+            seen = self._where_ratios_are_seen()
+            if len(seen) >= FEWEST:
+                samples = [self.table.samples[place] for place in seen]
+                self.table = Table(samples, matched=self.table.matched)
+                self._fit()
+        self.settings = [sample.setting for sample in self.table.samples]
+
+    def _fit(self) -> None:
+        noise = self.table.noise
+        unit = {"L": 1.0, "P": 1.0, "H": 1.0}
+        self.right = self.table.fit([ONE] if self._ignore else [], unit, noise)
+        self.nearest = self.table.fit(["L", "P", "H", ONE], {}, noise)
+
+    def _is_heavy(self) -> bool:
+        """Return whether the replicates' noise has rare large draws at any setting."""
+        return float(np.abs(each_skewness(self.table.left(self.right))).max()) > HEAVY
+
+    def _where_ratios_are_seen(self) -> list[int]:
+        """Return the settings at which draws from q tell the expectation of p/q.
+
+        At the others an objective with such a ratio in it looks wrong, however many draws.
+        """
+        seen = []
+        for place, sample in enumerate(self._tabulated(with_ratios=True).samples):
+            weights = 1 + sample.columns.get("~W:all", np.zeros(1))
+            effective = weights.mean() ** 2 / max(float((weights**2).mean()), 1e-300)
+            if abs(weights.mean() - 1) < UNSEEN and effective > EFFECTIVE:
+                seen.append(place)
+        return seen
+
+    def _tabulated(self, *, with_ratios: bool) -> Table:
+        def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
+            return terms(draws.terms, with_ratios=with_ratios)
+
+        return Table(self._collector.samples(columns), matched=bool(self._collector.matched))
+
+    def _ratios_enter(self) -> bool:
+        table = self._tabulated(with_ratios=True)
+        without = [name for name in table.noise if not name.startswith("~W:")]
+        few, whole = (
+            table.fit(["L", "P", "H", ONE], {}, noise).noise for noise in (without, table.noise)
+        )
+        return float(np.median(whole / (few + 1e-300))) < RATIOS_ENTER
+
+    def _is_clear(self) -> bool:
+        """Return whether more replicates would change nothing."""
+        right, nearest = self.right, self.nearest
+        if bool((nearest.noise < nearest.errors / 2).all()):
+            return True
+        if LOG_P_LIMIT < right.log_p < LOG_P_SUSPICIOUS:
+            return False
+        if right.log_p < LOG_P_DECIDED and self._collector.num_replicates >= ROUNDS[1]:
+            return True
+        errors = [nearest.error(role) for role in "LPH"]
+        return all(
+            e <= CLEAR_ERROR * max(1.0, abs(nearest[r])) or not math.isfinite(e)
+            for e, r in zip(errors, "LPH", strict=True)
+        )
