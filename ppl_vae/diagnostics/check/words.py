@@ -162,4 +162,4 @@ def shown(weight: Estimate[float]) -> str:
     mean, error = weight.mean, weight.standard_error
     if error < 5e-5 and abs(mean) < 5e-4 and abs(mean) > 10 * error:
         return f"{mean:.3g} ± {error:.1g}"
-    return f"{mean:.4f} ± {error:.4f}" if error < 5e-5 else plus_minus(mean, error)
+    return f"{round(mean, 4) + 0.0:.4f} ± {error:.4f}" if error < 5e-5 else plus_minus(mean, error)
