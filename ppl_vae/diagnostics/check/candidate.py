@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ppl_vae.diagnostics.check.features import NOISES, SCALES
+from ppl_vae.diagnostics.check.wrong_draws import NOISES, SCALES, SHARES
 
 
 @dataclass
@@ -77,11 +77,11 @@ def wrong_draws(columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     others = {
         "rate": "z is drawn with the guide's rate taken for its scale.",
         "uniform": "z is drawn with noise that is uniform on (0, 1), not Normal: rand for randn?",
-        "shared": "one number of noise an example is shared by all latent dimensions.",
         "clamped": "z is drawn with noise that is clamped to (-1, 1).",
         "prior": "z is drawn from the prior (or standard noise), not from the guide.",
         "unit": "z is loc + noise: the guide's scale is left out of the draw.",
     }
+    others |= {name: said for name, (_, said) in SHARES.items()}
     for name, said in others.items():
         if f"L@{name}" in columns:
             yield from _drawn(name, said, noise)

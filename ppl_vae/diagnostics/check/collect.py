@@ -10,12 +10,20 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.likelihoods import bounds
-from ppl_vae.diagnostics.check.noise import LAYOUTS, Recorder, Transform, arrange, fresh_noise
+from ppl_vae.diagnostics.check.noise import (
+    LAYOUTS,
+    Recorder,
+    Transform,
+    arrange,
+    completed,
+    fresh_noise,
+)
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.samples import Columns, Draws, Sample, Visit
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.state import fingerprint, start_streams
 from ppl_vae.diagnostics.check.terms import Terms, Truth
+from ppl_vae.diagnostics.check.wrong_draws import shared_noise
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
@@ -41,6 +49,7 @@ class Collector:
         num_replicates: so far, at each setting.
         skipped: how many settings the objective was not finite at.
         drops: whether the objective was seen to draw Bernoulli noise.
+        shares: whether it draws one number for several dimensions of a latent.
     """
 
     def __init__(
@@ -53,7 +62,7 @@ class Collector:
         self.matched: bool | None = None
         self.num_replicates = 0
         self.skipped = 0
-        self.drops = False
+        self.drops = self.shares = False
 
     def more(self, replicates: int) -> None:
         """Add so many replicates at every setting."""
@@ -85,7 +94,7 @@ class Collector:
     @property
     def layout(self) -> int | None:
         """How the objective lays out its noise, or None if that is not the guide's."""
-        return self._layout if self.matched else None
+        return self._layout if self.matched and not self.shares else None
 
     @property
     def num_particles(self) -> int:
@@ -107,7 +116,7 @@ class Collector:
             with nullcontext() if self.matched is False else recorder:
                 value = self._objective(x)
             visit.values.append(value.detach().double())
-            self.drops |= recorder.drops
+            self.drops |= recorder.dropped > 0
             for found, layout in zip(visit.noise, LAYOUTS, strict=True):
                 found.append(self._arranged(recorder, x, layout))
         self._objective.refuse_changes(before)
@@ -116,11 +125,15 @@ class Collector:
         if self._truth.latents is None or self.matched is False:
             return None
         batch = self._pair.num_examples(x) if self._truth.has_plate else 0
-        return arrange(recorder.draws, self._truth.latents, batch, layout)
+        found = arrange(recorder.draws, self._truth.latents, batch, layout)
+        if found is None and layout == LAYOUTS[0]:
+            found = completed(recorder.draws, self._truth.latents, batch)
+            self.shares |= found is not None
+        return found
 
     def _choose_layout(self) -> bool:
         """Find how the noise is laid out, and whether it explains the objective's."""
-        if not all(_is_usable(visit) for visit in self._visits):
+        if not all(visit.is_usable for visit in self._visits):
             return False
         self.matched = True
         one_way = self.num_particles == 1
@@ -128,7 +141,9 @@ class Collector:
         for self._layout in range(1 if one_way else len(LAYOUTS)):
             shares.append(self._unexplained())
         self._layout = int(np.argmin(shares))
-        return min(shares) < MATCHED_BELOW
+        matched = min(shares) < MATCHED_BELOW
+        self.shares &= matched
+        return matched
 
     def _unexplained(self) -> float:
         """Return which share of the objective's variance the terms at its own noise leave."""
@@ -137,11 +152,15 @@ class Collector:
             terms = draws.terms
             own = {"L": terms.likelihood, "KL": terms.total - terms.likelihood}
             # Bounds of several particles follow the best of these, not their mean.
-            return own | {
-                name: value
-                for name, value in bounds(terms, draws.num_particles).items()
-                if name.startswith("IWAE")
-            }
+            return (
+                own
+                | {
+                    name: value
+                    for name, value in bounds(terms, draws.num_particles).items()
+                    if name.startswith("IWAE")
+                }
+                | (shared_noise(draws) if self.shares else {})
+            )
 
         left = whole = 0.0
         for number, visit in enumerate(self._visits):
@@ -228,14 +247,3 @@ def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _rows(value: Tensor) -> np.ndarray:
     """Return the mean over the examples, (particles,)."""
     return value.double().mean(-1).cpu().numpy()
-
-
-def _is_usable(visit: Visit) -> bool:
-    """Return whether the noise of all replicates is known, alike in shape, and fresh each time."""
-    found = visit.noise[0]
-    if len(found) < 2 or any(each is None for each in found):
-        return False
-    first, second = found[0], found[1]
-    assert first is not None and second is not None  # noqa: PT018
-    sizes = {tuple(len(v) for v in each.values()) for each in found if each is not None}
-    return len(sizes) == 1 and not any(torch.equal(first[n], second[n]) for n in first)

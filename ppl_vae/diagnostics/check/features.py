@@ -5,12 +5,9 @@ Every function returns columns, (particles, examples), by name, in nats where th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -30,23 +27,11 @@ from ppl_vae.diagnostics.check.likelihoods import (
 from ppl_vae.diagnostics.check.ratios import ratios
 from ppl_vae.diagnostics.check.samples import Draws
 from ppl_vae.diagnostics.check.terms import Terms, Truth, latent_sites_of
+from ppl_vae.diagnostics.check.wrong_draws import wrong_draws, wrongly_drawn
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site
 from ppl_vae.pair import Pair
 
-LOG_2PI = math.log(2 * math.pi)
-# Ways in which what a network returns is taken for a scale; the right one is left out.
-SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "squared": (torch.square, "scale^2 (a log-variance used as a log-scale?)"),
-    "root": (torch.sqrt, "sqrt(scale) (a log-scale used as a log-variance?)"),
-    "log": (torch.log, "log(scale) (a log-scale used as a scale?)"),
-    "log-variance": (lambda s: 2 * torch.log(s), "log(scale^2) (a log-variance used as a scale?)"),
-    "exp": (torch.exp, "exp(scale) (exponentiated twice?)"),
-    "softplus": (lambda s: F.softplus(torch.log(s)), "softplus(log(scale)) in place of scale"),
-    "inverse": (torch.reciprocal, "1 / scale (a precision for a scale, or a sign?)"),
-    "unit": (torch.ones_like, "1 (the guide's scale is left out?)"),
-}
-NOISES = {"sqrt(2)": 2**0.5} | {f"{c:g}": c for c in (0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 1.5, 2.0)}
 FREE_BITS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -92,9 +77,9 @@ class Features:
             priors = {name: right.model[name] for name in latents if name in right.model}
             if _all(priors, "Normal"):
                 found |= _normal_parts(latents, priors, blank)
-                found |= self._wrong_draws(draws, latents, priors, blank)
+                found |= wrong_draws(draws, latents, priors, blank, drawn=self._with_draws)
         if draws.again is not None and self._with_draws and _all(latents, "Exponential"):
-            found |= _at(draws.again(lambda fn, noise: noise * fn.rate), "rate")
+            found |= wrongly_drawn(draws, "rate", lambda fn, noise: noise * fn.rate)
         found |= self._known_quantities(right, x, blank)
         if _all(latents, "Normal"):
             found |= standard_priors(right, latents, blank)
@@ -103,36 +88,6 @@ class Features:
             sites = [name for name in latents if name in right.model]
             kls = [closed_kl(right, name, blank) for name in sites]
             found["closed where invalid"] = -sum(kls, blank)
-        return found
-
-    def _wrong_draws(
-        self, draws: Draws, latents: dict[str, Site], priors: dict[str, Site], blank: Tensor
-    ) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for name, (change, _) in SCALES.items():
-            prior, entropy = _closed(latents, priors, change, blank)
-            found |= {f"P@{name}": prior, f"H@{name}": entropy}
-        if draws.again is None:
-            return found
-        found |= _at(draws.again(lambda fn, noise: fn.loc + 0 * noise), "noise 0")
-        if not self._with_draws:
-            return found
-        for name, (change, _) in SCALES.items():
-            other = draws.again(lambda fn, noise, f=change: fn.loc + f(fn.scale) * noise)
-            found |= _at(other, name)
-            found[f"~P@{name}"] = found[f"Ps@{name}"] - found[f"P@{name}"]
-        for name, factor in NOISES.items():
-            other = draws.again(lambda fn, noise, c=factor: fn.loc + fn.scale * (c * noise))
-            found |= _at(other, f"noise {name}")
-        other = draws.again(lambda fn, noise: fn.loc + fn.scale * torch.rand_like(noise))
-        found |= _at(other, "uniform")
-        found |= _at(draws.again(lambda fn, noise: noise + 0 * fn.loc), "prior")
-        first = draws.again(
-            lambda fn, noise: fn.loc + fn.scale * noise[..., :1].expand(noise.shape)
-        )
-        found |= _at(first, "shared")
-        again = draws.again(lambda fn, noise: fn.loc + fn.scale * noise.clamp(-1, 1))
-        found |= _at(again, "clamped")
         return found
 
     def _known_quantities(self, right: Terms, x: Tensor, blank: Tensor) -> dict[str, Tensor]:
@@ -163,34 +118,6 @@ class Features:
 
 def _all(sites: dict[str, Site], family: str) -> bool:
     return all(type(base(site["fn"])).__name__ == family for site in sites.values())
-
-
-def _at(other: Terms, name: str) -> dict[str, Tensor]:
-    return {
-        f"L@{name}": other.likelihood,
-        f"Ps@{name}": sum(other.prior.values()),  # pyright: ignore[reportReturnType]
-        f"Hs@{name}": sum(other.entropy.values()),  # pyright: ignore[reportReturnType]
-    }
-
-
-def _closed(
-    latents: dict[str, Site],
-    priors: dict[str, Site],
-    change: Callable[[Tensor], Tensor],
-    blank: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Return log-prior and entropy in closed form with another scale of the guide."""
-    prior, entropy = blank.clone(), blank.clone()
-    for name, site in latents.items():
-        q: Any = base(site["fn"])
-        p: Any = base(priors[name]["fn"])
-        scale = change(q.scale)
-        own = 0.5 * (1 + LOG_2PI) + scale.log()
-        cross = -0.5 * (((q.loc - p.loc) / p.scale) ** 2 + (scale / p.scale) ** 2 + LOG_2PI)
-        entropy = entropy + summed(own.expand(site["value"].shape), blank, event_dims(site))
-        cross = (cross - p.scale.log()).expand(site["value"].shape)
-        prior = prior + summed(cross, blank, event_dims(site))
-    return prior, entropy
 
 
 def _normal_parts(

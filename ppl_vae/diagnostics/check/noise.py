@@ -11,6 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppl_vae.diagnostics.check.dropout import DROPS
 from ppl_vae.elbos.closed_kl import base
 
 NORMAL, EXPONENTIAL, UNIFORM = "normal", "exponential", "uniform"
@@ -44,13 +45,13 @@ class Recorder(TorchDispatchMode):
 
     Attributes:
         draws: the kind of noise to the tensors, in the order in which they were drawn.
-        drops: whether Bernoulli noise was drawn, as dropout draws it.
+        dropped: how many numbers of Bernoulli noise were drawn, as dropout draws them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.draws: dict[str, list[Tensor]] = {NORMAL: [], EXPONENTIAL: [], UNIFORM: []}
-        self.drops = False
+        self.dropped = 0
 
     def __torch_dispatch__(
         self,
@@ -62,7 +63,8 @@ class Recorder(TorchDispatchMode):
         """Run the operation; note what it drew."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        self.drops |= func._schema.name in _DROPS
+        if func._schema.name in DROPS:
+            self.dropped += args[0].numel()
         read = _READ.get(func._schema.name)
         if read is not None:
             kind, standard = read(func, out, args, kwargs)
@@ -86,7 +88,6 @@ def _uniform(func: Any, out: Tensor, args: tuple, kwargs: dict) -> tuple[str, Te
     return UNIFORM, out
 
 
-_DROPS = {"aten::native_dropout", "aten::bernoulli", "aten::bernoulli_"}
 _READ = {
     "aten::randn": lambda func, out, args, kwargs: (NORMAL, out),
     "aten::randn_like": lambda func, out, args, kwargs: (NORMAL, out),
@@ -133,6 +134,35 @@ def arrange(
     if len({len(noise) for noise in found.values()}) != 1:
         return None
     return found
+
+
+def completed(
+    draws: dict[str, list[Tensor]], latents: list[Latent], batch: int
+) -> dict[str, Tensor] | None:
+    """Return noise for one latent of which only the first of all dimensions was drawn, or None.
+
+    The others are drawn here, so that the whole is noise as the guide draws it. What shared the
+    one number among them differs from the truth at this noise, and is a formula of its own.
+
+    Args:
+        draws: what `Recorder` saw.
+        latents: those of the guide.
+        batch: the number of examples; 0 where they have no dimension of their own.
+    """
+    if len(latents) != 1 or not batch:
+        return None
+    (latent,) = latents
+    stream = draws[latent.kind]
+    if len(latent.event_shape) != 1 or latent.event_shape[0] == 1 or len(stream) != 1:
+        return None
+    given = stream[0]
+    if given.numel() == 1 and (batch > 1 or given.dim() < 2):
+        given = given.reshape(1, 1)
+    elif given.shape[-1:] != (1,) or given.numel() != batch:
+        return None
+    noise = fresh_noise(latents, 1, batch, given)[latent.name]
+    noise[0, : given.numel(), 0] = given.flatten()
+    return {latent.name: noise}
 
 
 def _particles(tensor: Tensor, latent: Latent, batch: int, layout: str) -> Tensor | None:

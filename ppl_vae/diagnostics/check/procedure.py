@@ -11,40 +11,26 @@ heavier than those of a Normal at ten replicates.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.collect import Collector
 from ppl_vae.diagnostics.check.examples import example_findings
-from ppl_vae.diagnostics.check.explain import (
-    Explanation,
-    data_constant,
-    explain,
-)
-from ppl_vae.diagnostics.check.families import by_search
-from ppl_vae.diagnostics.check.features import Features
-from ppl_vae.diagnostics.check.findings import findings
 from ppl_vae.diagnostics.check.gradient import Gradients, GroupGradient
 from ppl_vae.diagnostics.check.gradient_words import gradient_findings
-from ppl_vae.diagnostics.check.leftover import leftover, localised
+from ppl_vae.diagnostics.check.leftover import localised
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.result import ElboCheck, Finding
-from ppl_vae.diagnostics.check.rounds import Rounds
 from ppl_vae.diagnostics.check.settings import Settings
-from ppl_vae.diagnostics.check.table import NOISE, ONE, Table
+from ppl_vae.diagnostics.check.table import NOISE, ONE
 from ppl_vae.diagnostics.check.terms import Truth
-from ppl_vae.diagnostics.check.words import Quantities
+from ppl_vae.diagnostics.check.value import Value
 from ppl_vae.diagnostics.estimate import Estimate
-from ppl_vae.elbos.closed_kl import base
 from ppl_vae.pair import Pair
 
 NUM_SETTINGS = 22
 GRADIENT_BLOCKS = (16, 40, 64)
 # The weight from which noise without an expectation counts as entering.
 ENTERS = 0.02
-LOG_P_DATA = math.log(0.05)
 TERMS = {"log_likelihood": "L", "log_prior": "P", "entropy": "H", "constant": ONE}
 
 
@@ -67,24 +53,28 @@ class Check:
         self._settings = Settings(
             pair, self._truth, x, seed=seed, count=NUM_SETTINGS, fits=self._fits
         )
-        self._collector = Collector(pair, objective, self._truth, self._settings, seed=seed)
-        self._rounds = Rounds(self._collector, num_replicates, ignore=ignore)
-        self._quantities = self._sizes()
+        self._value = Value(
+            pair,
+            objective,
+            self._truth,
+            self._settings,
+            x,
+            budget=num_replicates,
+            seed=seed,
+            ignore=ignore,
+        )
 
     def result(self) -> ElboCheck:
         """Draw until the answer is clear, explain what is wrong, and compare gradients."""
-        rounds, explanation = self._rounds, None
-        found: list[Finding] = []
-        wrong, exact = rounds.is_wrong, rounds.is_exact
-        if wrong:
-            explanation = self._explain(exact=exact)
-            found = self._findings(explanation)
-        gradient, seen = self._gradients(explanation, wrong=wrong)
-        if seen and not wrong and not exact:
+        rounds, collector = self._value.rounds, self._value.collector
+        found = self._value.findings()
+        wrong = rounds.is_wrong or bool(found)
+        gradient, seen = self._gradients(wrong=wrong)
+        if seen and not wrong and not rounds.is_exact:
             # The value is likely to be wrong as well, by less than its noise until now.
             rounds.spend()
             if rounds.is_wrong:
-                found, seen = self._findings(self._explain(exact=False)), []
+                found, seen = self._value.findings(), []
         found = localised(found + seen, gradient)
         if not found and self._objective.reduction == "none" and not self._ignore:
             found = example_findings(
@@ -92,7 +82,7 @@ class Check:
             )
         nearest = rounds.nearest
         coefficients = {
-            name: Estimate(nearest[role], nearest.error(role), self._collector.num_replicates)
+            name: Estimate(nearest[role], nearest.error(role), collector.num_replicates)
             for name, role in TERMS.items()
         }
         return ElboCheck(
@@ -101,7 +91,7 @@ class Check:
             coefficients=coefficients,
             leftover=nearest.rms,
             gradient=gradient,
-            num_replicates=self._collector.num_replicates,
+            num_replicates=collector.num_replicates,
             num_settings=len(rounds.table),
             stopped=rounds.stopped,
             notes=self._notes(),
@@ -110,74 +100,9 @@ class Check:
     def _fits(self, batch: Tensor) -> bool:
         return bool(self._objective(batch).isfinite())
 
-    def _sizes(self) -> Quantities:
-        with torch.no_grad():
-            sites = self._truth.run(self._x).model.values()
-        kinds = [type(base(site["fn"])).__name__ for site in sites if site["is_observed"]]
-        return Quantities.of(self._truth, self._x, normal_pixels="Normal" in kinds)
-
-    def _explain(self, *, exact: bool) -> Explanation | None:
-        if self._collector.num_particles > 1:
-            self._quantities.others["the particles"] = self._collector.num_particles
-        matched = bool(self._collector.matched)
-        best: Explanation | None = None
-        for with_draws in (False, True):
-            limit = 4 if matched and exact else 10 if with_draws else 30
-            features = Features(
-                self._pair,
-                self._truth,
-                with_draws=with_draws,
-                with_ratios=self._rounds.with_ratios,
-            )
-            table = Table(self._collector.samples(features, limit=limit), matched=matched)
-            found = explain(table, ignore_constants=self._ignore, exact=exact)
-            if found is not None and (best is None or found.score < best.score):
-                best = found
-            if best is not None and best.is_exact:
-                return best
-            if matched and not with_draws:
-                # Before many wrong draws are tried, each a pass through the model.
-                found = by_search(
-                    self._collector,
-                    with_ratios=self._rounds.with_ratios,
-                    exact=exact,
-                    ignore=self._ignore,
-                )
-                if found is not None:
-                    return found
-        if best is not None and best.candidate.is_drawn and self._collector.repeats:
-            # The same value each time is no draw.
-            return best if best.is_exact else None
-        if best is not None and best.candidate.pieces and self._collector.drops:
-            # Dropout's noise is none of the terms', and may pass for a piece of them.
-            return best if best.is_exact else None
-        return best
-
-    def _findings(self, explanation: Explanation | None) -> list[Finding]:
-        if explanation is not None:
-            found = findings(
-                explanation,
-                self._quantities,
-                kind=self._objective.kind,
-                ignore_constants=self._ignore,
-            )
-            if found:
-                return found
-        data = data_constant(self._rounds.table)
-        if data.freedom >= 4 and data.log_p > LOG_P_DATA:
-            message = (
-                "a constant that depends on the data and not on the parameters is left out or "
-                "added (the gradient is not affected)."
-            )
-            return [Finding("constant", "constant", "0", "it varies with the data", message)]
-        repeats = self._collector.repeats
-        return [leftover(self._rounds.nearest.rms, drops=self._collector.drops, repeats=repeats)]
-
-    def _gradients(
-        self, explanation: Explanation | None, *, wrong: bool
-    ) -> tuple[dict[str, GroupGradient], list[Finding]]:
+    def _gradients(self, *, wrong: bool) -> tuple[dict[str, GroupGradient], list[Finding]]:
         weights = {"log_likelihood": 1.0, "log_prior": 1.0, "entropy": 1.0}
-        judged = not wrong
+        judged, explanation = not wrong, self._value.explanation
         if explanation is not None and explanation.candidate.kind == "weight":
             judged = True
             roles = explanation.candidate.roles
@@ -185,7 +110,7 @@ class Check:
                 role = role if role in roles else "KL"
                 if explanation.is_off(role):
                     weights[name] = explanation.weight(role).mean
-        nearest = self._rounds.nearest
+        nearest = self._value.rounds.nearest
         entering = {n: nearest[n] for n in nearest.names if n.startswith(NOISE)}
         gradients = Gradients(
             self._pair,
@@ -193,8 +118,8 @@ class Check:
             self._truth,
             self._settings,
             weights=weights,
-            visited=self._rounds.settings,
-            layout=self._collector.layout,
+            visited=self._value.rounds.settings,
+            layout=self._value.collector.layout,
             noise={name: value for name, value in entering.items() if abs(value) > ENTERS},
             seed=self._seed,
         )
@@ -209,8 +134,10 @@ class Check:
 
     def _notes(self) -> list[str]:
         notes = []
-        if self._collector.skipped:
-            notes.append(f"The objective was not finite at {self._collector.skipped} settings.")
+        if self._value.collector.skipped:
+            notes.append(
+                f"The objective was not finite at {self._value.collector.skipped} settings."
+            )
         if not self._settings.sizes:
             notes.append(
                 "Only the batch that was passed could be used: other sizes are refused, so a "

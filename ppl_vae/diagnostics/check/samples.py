@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.noise import Transform
@@ -45,6 +46,17 @@ class Visit:
     setting: Setting
     values: list[Tensor] = field(default_factory=list)
     noise: list[list[dict[str, Tensor] | None]] = field(default_factory=lambda: [[], []])
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the noise of all replicates is known, alike in shape, and fresh each time."""
+        found = self.noise[0]
+        if len(found) < 2 or any(each is None for each in found):
+            return False
+        first, second = found[0], found[1]
+        assert first is not None and second is not None  # noqa: PT018
+        sizes = {tuple(len(v) for v in each.values()) for each in found if each is not None}
+        return len(sizes) == 1 and not any(torch.equal(first[n], second[n]) for n in first)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
+from ppl_vae.diagnostics.check.noise import Inject, Latent, Recorder, Transform
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site, density_sites, latent_sites, observed_sites
@@ -64,6 +64,7 @@ class Truth:
     Args:
         pair: the pair.
         x: data to run both on once, to learn which sites there are.
+        steady: whether dropout, if there is any, is held at its mean whenever they are run.
 
     Attributes:
         sites: the model's latents.
@@ -74,10 +75,11 @@ class Truth:
         invalid: the latents whose closed forms exist and have the wrong expectation.
     """
 
-    def __init__(self, pair: Pair, x: Tensor) -> None:
+    def __init__(self, pair: Pair, x: Tensor, *, steady: bool = False) -> None:
         self._pair = pair
-        guide: Any = poutine.trace(pair.guide).get_trace(x)
-        model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+        with Recorder() as recorder:
+            guide: Any = poutine.trace(pair.guide).get_trace(x)
+            model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
         plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
         sites = [*density_sites(model).values(), *density_sites(guide).values()]
         frames = [frame for site in sites for frame in site["cond_indep_stack"]]
@@ -91,7 +93,9 @@ class Truth:
         self.closed = [n for n, p in plan.items() if p.how == CLOSED_FORM and p.source == n]
         self.invalid = [n for n, p in plan.items() if not p.is_valid and _has_formula(p)]
         normalised = (m for m in pair.modules() if isinstance(m, _BatchNorm))
-        self._vectorised = not any(m.training for m in normalised) and self._can_vectorise(x)
+        self._vectorised = not any(m.training for m in normalised) and self._can_vectorise(
+            x, None if steady else recorder.dropped
+        )
 
     def run(
         self,
@@ -119,12 +123,15 @@ class Truth:
             rows.append(self._terms(x, 1, one, transform))
         return _stacked(rows)
 
-    def _can_vectorise(self, x: Tensor) -> bool:
-        # A program that was not written for a dimension of particles is run once for each.
+    def _can_vectorise(self, x: Tensor, dropped: int | None) -> bool:
+        # A program that was not written for a dimension of particles is run once for each, and
+        # so is one whose dropout would be shared by all of them.
         try:
-            with torch.no_grad():
+            with torch.no_grad(), Recorder() as recorder:
                 terms = self._terms(x, 3, None, None)
         except Exception:
+            return False
+        if dropped is not None and recorder.dropped != 3 * dropped:
             return False
         values = [terms.likelihood, *terms.prior.values(), *terms.entropy.values()]
         examples = self._pair.num_examples(x)

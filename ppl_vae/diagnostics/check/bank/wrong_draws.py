@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -118,6 +119,37 @@ WRONG_DRAWS = [
         ("noise", "log_likelihood"),
         "prior",
         draw=lambda m, s: 0 * m + torch.randn_like(s),
+    ),
+    _mlp(
+        "dropout on z",
+        ("noise", "objective"),
+        "dropout is left on",
+        nll=lambda p, x, z: cross_entropy(p, x, F.dropout(z, 0.2)),
+    ),
+    _mlp(
+        "noise of scale 0.3",
+        ("noise", "log_likelihood"),
+        "0.3",
+        draw=lambda m, s: m + 0.3 * s * torch.randn_like(s),
+    ),
+    _mlp(
+        "one noise for all dimensions",
+        ("noise", "log_likelihood"),
+        "shared",
+        draw=lambda m, s: m + s * torch.randn_like(s[:, :1]),
+    ),
+    _mlp(
+        "one number of noise for everything",
+        ("noise", "log_likelihood"),
+        "whole batch",
+        draw=lambda m, s: m + s * torch.randn(1, device=s.device),
+    ),
+    _mlp(
+        "dropout on z and a KL averaged over latents",
+        ("weight", "kl"),
+        "1/3: averaged over the latent",
+        nll=lambda p, x, z: cross_entropy(p, x, F.dropout(z, 0.2)),
+        kl=lambda m, s, z: closed_kl(m, s, z) / 3,
     ),
     _mlp("beta of 4", ("weight", "kl"), "beta = 4", kl=lambda m, s, z: 4 * closed_kl(m, s, z)),
     _mlp(

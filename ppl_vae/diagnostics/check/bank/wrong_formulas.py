@@ -185,24 +185,6 @@ WRONG_FORMULAS = [
     ),
     _mlp("epsilon of 0.01 in the logarithms", LIKELIHOOD, "epsilon of 0.01", nll=_with_epsilon),
     _mlp(
-        "dropout on z",
-        ("leftover", "log_likelihood"),
-        "dropout",
-        nll=lambda p, x, z: cross_entropy(p, x, F.dropout(z, 0.2)),
-    ),
-    _mlp(
-        "noise of scale 0.3",
-        ("noise", "log_likelihood"),
-        "0.3",
-        draw=lambda m, s: m + 0.3 * s * torch.randn_like(s),
-    ),
-    _mlp(
-        "one noise for all dimensions",
-        ("noise", "log_likelihood"),
-        "shared",
-        draw=lambda m, s: m + s * torch.randn_like(s[:, :1]),
-    ),
-    _mlp(
         "KL of z detached in log p",
         ("gradient", "encoder"),
         "log_prior",

@@ -1,0 +1,169 @@
+"""The value of an objective against the right terms: is it wrong, and how?"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.collect import Collector
+from ppl_vae.diagnostics.check.dropout import WithoutDropout
+from ppl_vae.diagnostics.check.explain import Explanation, data_constant, explain
+from ppl_vae.diagnostics.check.families import by_search
+from ppl_vae.diagnostics.check.features import Features
+from ppl_vae.diagnostics.check.findings import findings
+from ppl_vae.diagnostics.check.leftover import leftover
+from ppl_vae.diagnostics.check.objective import Objective
+from ppl_vae.diagnostics.check.result import Finding
+from ppl_vae.diagnostics.check.rounds import Rounds
+from ppl_vae.diagnostics.check.settings import Settings
+from ppl_vae.diagnostics.check.table import Table
+from ppl_vae.diagnostics.check.terms import Truth
+from ppl_vae.diagnostics.check.words import Quantities
+from ppl_vae.elbos.closed_kl import base
+from ppl_vae.pair import Pair
+
+LOG_P_DATA = math.log(0.05)
+
+
+class Value:
+    """Replicates of an objective's value, and what they say.
+
+    Args:
+        pair: the pair.
+        objective: what is checked.
+        truth: the right terms.
+        settings: where both are compared.
+        x: the data.
+        budget: the most replicates at each setting.
+        seed: of all noise.
+        ignore: whether constants may be left out.
+
+    Attributes:
+        collector: of the draws.
+        rounds: of replicates, all drawn.
+        explanation: the formula that the objective follows; None where it is not wrong, or none
+            is known.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        objective: Objective,
+        truth: Truth,
+        settings: Settings,
+        x: Tensor,
+        *,
+        budget: int,
+        seed: int,
+        ignore: bool,
+    ) -> None:
+        self._pair, self._objective, self._truth = pair, objective, truth
+        self._settings, self._x = settings, x
+        self._budget, self._seed, self._ignore = budget, seed, ignore
+        self.collector = Collector(pair, objective, truth, settings, seed=seed)
+        self.rounds = Rounds(self.collector, budget, ignore=ignore)
+        self.explanation: Explanation | None = None
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong, with its cause where one is known."""
+        if not self.rounds.is_wrong:
+            return self._exactly_wrong()
+        if self.collector.drops:
+            found = self._without_dropout()
+            if found:
+                return found
+        self.explanation = self._explain()
+        if self.explanation is not None:
+            found = self._told(self.explanation)
+            if found:
+                return found
+        data = data_constant(self.rounds.table)
+        if data.freedom >= 4 and data.log_p > LOG_P_DATA:
+            message = (
+                "a constant that depends on the data and not on the parameters is left out or "
+                "added (the gradient is not affected)."
+            )
+            return [Finding("constant", "constant", "0", "it varies with the data", message)]
+        drops, repeats = self.collector.drops, self.collector.repeats
+        return [leftover(self.rounds.nearest.rms, drops=drops, repeats=repeats)]
+
+    def _exactly_wrong(self) -> list[Finding]:
+        """Return what is wrong with shared noise, whose small bias chance may hide."""
+        if not self.collector.shares:
+            return []
+        explanation = self._explain()
+        if explanation is None or not explanation.is_exact:
+            return []
+        self.explanation = explanation
+        return self._told(explanation)
+
+    def _told(self, explanation: Explanation) -> list[Finding]:
+        return findings(
+            explanation,
+            self._quantities(),
+            kind=self._objective.kind,
+            ignore_constants=self._ignore,
+        )
+
+    def _without_dropout(self) -> list[Finding]:
+        """Return what is wrong if dropout's masks are held at their mean, if that is known."""
+        with WithoutDropout():
+            still = Value(
+                self._pair,
+                self._objective,
+                Truth(self._pair, self._x, steady=True),
+                self._settings,
+                self._x,
+                budget=self._budget,
+                seed=self._seed,
+                ignore=self._ignore,
+            )
+            if not still.rounds.is_wrong:
+                message = (
+                    "dropout is left on: the objective draws Bernoulli noise, and with its mean "
+                    "in its place is the ELBO. Call eval(), or pass training=False."
+                )
+                return [Finding("noise", "objective", "no dropout", "dropout", message)]
+            still.explanation = still._explain()
+            return [] if still.explanation is None else still._told(still.explanation)
+
+    def _quantities(self) -> Quantities:
+        with torch.no_grad():
+            sites = self._truth.run(self._x).model.values()
+        kinds = [type(base(site["fn"])).__name__ for site in sites if site["is_observed"]]
+        sizes = Quantities.of(self._truth, self._x, normal_pixels="Normal" in kinds)
+        if self.collector.num_particles > 1:
+            sizes.others["the particles"] = self.collector.num_particles
+        return sizes
+
+    def _explain(self) -> Explanation | None:
+        exact, matched = self.rounds.is_exact, bool(self.collector.matched)
+        with_ratios = self.rounds.with_ratios
+        best: Explanation | None = None
+        for with_draws in (False, True):
+            limit = 4 if matched and exact else 10 if with_draws else 30
+            features = Features(
+                self._pair, self._truth, with_draws=with_draws, with_ratios=with_ratios
+            )
+            table = Table(self.collector.samples(features, limit=limit), matched=matched)
+            found = explain(table, ignore_constants=self._ignore, exact=exact)
+            if found is not None and (best is None or found.score < best.score):
+                best = found
+            if best is not None and best.is_exact:
+                return best
+            if matched and not with_draws:
+                # Before many wrong draws are tried, each a pass through the model.
+                found = by_search(
+                    self.collector, with_ratios=with_ratios, exact=exact, ignore=self._ignore
+                )
+                if found is not None:
+                    return found
+        if best is not None and best.candidate.is_drawn and self.collector.repeats:
+            # The same value each time is no draw.
+            return best if best.is_exact else None
+        if best is not None and best.candidate.pieces and self.collector.drops:
+            # Dropout's noise is none of the terms', and may pass for a piece of them.
+            return best if best.is_exact else None
+        return best
