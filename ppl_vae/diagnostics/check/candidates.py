@@ -168,6 +168,7 @@ def _extras(
     table: Table, columns: set[str], right: dict[str, str], noise: list[str]
 ) -> Iterator[Candidate]:
     names = ["L^2", "KL^2", "sum(log scale)^2", "|sum(log scale)|", "sum(loc)", "sum(scale)"]
+    names += ["sum(|z|)"]
     names += ["batch size", "1/batch size"]
     names += sorted(n for n in columns if n.startswith(("squares of", "absolute values of")))
     for name in names:

@@ -10,16 +10,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.likelihoods import bounds
-from ppl_vae.diagnostics.check.noise import (
-    LAYOUTS,
-    Recorder,
-    Transform,
-    arrange,
-    completed,
-    fresh_noise,
-)
+from ppl_vae.diagnostics.check.noise import LAYOUTS, Transform, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
+from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.samples import Columns, Draws, Sample, Visit
+from ppl_vae.diagnostics.check.seen import Seen
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.state import fingerprint, start_streams
 from ppl_vae.diagnostics.check.terms import Terms, Truth
@@ -32,6 +27,7 @@ NUMBERS_AT_ONCE = 2**22
 # Below this share of its variance, what is left of the objective once the truth at the same
 # noise is taken off is worth having.
 MATCHED_BELOW = 0.7
+CHANGED = 1e-4
 
 
 class Collector:
@@ -48,8 +44,7 @@ class Collector:
         matched: whether the columns are at the objective's own noise; None before the first round.
         num_replicates: so far, at each setting.
         skipped: how many settings the objective was not finite at.
-        drops: whether the objective was seen to draw Bernoulli noise.
-        shares: whether it draws one number for several dimensions of a latent.
+        seen: what noise the objective draws.
     """
 
     def __init__(
@@ -62,7 +57,7 @@ class Collector:
         self.matched: bool | None = None
         self.num_replicates = 0
         self.skipped = 0
-        self.drops = self.shares = False
+        self.seen = Seen(truth)
 
     def more(self, replicates: int) -> None:
         """Add so many replicates at every setting."""
@@ -94,7 +89,7 @@ class Collector:
     @property
     def layout(self) -> int | None:
         """How the objective lays out its noise, or None if that is not the guide's."""
-        return self._layout if self.matched and not self.shares else None
+        return self._layout if self.matched and not self.seen.shares else None
 
     @property
     def num_particles(self) -> int:
@@ -109,6 +104,15 @@ class Collector:
         """Whether the objective returned the same value each time, at every setting."""
         return all(len(set(torch.stack(v.values).tolist())) == 1 for v in self._visits)
 
+    @property
+    def changes(self) -> bool:
+        """Whether the same random numbers give another value now than in the first call."""
+        visit = self._visits[0]
+        start_streams(derive(self._seed, "objective", 0, 0), self._pair.device)
+        with self._settings.at(visit.setting) as x:
+            gap = float(self._objective(x).detach().double() - visit.values[0])
+        return abs(gap) > CHANGED * abs(float(visit.values[0]))
+
     def _evaluate(self, visit: Visit, x: Tensor, replicates: int) -> None:
         before = fingerprint(list(self._pair.parameters()))
         for _ in range(replicates):
@@ -116,20 +120,13 @@ class Collector:
             with nullcontext() if self.matched is False else recorder:
                 value = self._objective(x)
             visit.values.append(value.detach().double())
-            self.drops |= recorder.dropped > 0
-            for found, layout in zip(visit.noise, LAYOUTS, strict=True):
-                found.append(self._arranged(recorder, x, layout))
+            if self.matched is False:
+                continue
+            for kept, found in zip(
+                visit.noise, self.seen.noise(recorder, self._pair.num_examples(x)), strict=True
+            ):
+                kept.append(found)
         self._objective.refuse_changes(before)
-
-    def _arranged(self, recorder: Recorder, x: Tensor, layout: str) -> dict[str, Tensor] | None:
-        if self._truth.latents is None or self.matched is False:
-            return None
-        batch = self._pair.num_examples(x) if self._truth.has_plate else 0
-        found = arrange(recorder.draws, self._truth.latents, batch, layout)
-        if found is None and layout == LAYOUTS[0]:
-            found = completed(recorder.draws, self._truth.latents, batch)
-            self.shares |= found is not None
-        return found
 
     def _choose_layout(self) -> bool:
         """Find how the noise is laid out, and whether it explains the objective's."""
@@ -142,7 +139,7 @@ class Collector:
             shares.append(self._unexplained())
         self._layout = int(np.argmin(shares))
         matched = min(shares) < MATCHED_BELOW
-        self.shares &= matched
+        self.seen.shares &= matched
         return matched
 
     def _unexplained(self) -> float:
@@ -159,7 +156,7 @@ class Collector:
                     for name, value in bounds(terms, draws.num_particles).items()
                     if name.startswith("IWAE")
                 }
-                | (shared_noise(draws) if self.shares else {})
+                | (shared_noise(draws) if self.seen.shares else {})
             )
 
         left = whole = 0.0

@@ -17,7 +17,7 @@ LOG_P_LIMIT = math.log(1e-6)
 Z_LIMIT, WEIGHT_TOLERANCE = 5.0, 2e-3
 PER_WEIGHT = 8.0
 SHARP = 2e-6
-EXPLAINED = 0.2
+EXPLAINED, NEAR = 0.2, 0.05
 
 
 @dataclass
@@ -47,6 +47,18 @@ class Explanation:
     def is_exact(self) -> bool:
         """Whether it leaves no noise: the objective is then this formula, draw by draw."""
         return bool((self.fit.noise < self.fit.errors / 3).all())
+
+    @property
+    def num_oddities(self) -> int:
+        """In how many ways it differs from the right formula."""
+        off = sum(self.is_off(role) for role in self.candidate.roles)
+        return off + bool(self.candidate.message) + constant_is_off(self)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is the right formula but for weights that are nearly 1."""
+        weights = [self.weight(role).mean for role in self.candidate.roles]
+        return not self.candidate.message and all(abs(w - 1) < NEAR for w in weights)
 
     def says_something(self, *, ignore_constants: bool) -> bool:
         """Return whether it differs from the right formula."""

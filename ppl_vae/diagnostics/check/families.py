@@ -222,6 +222,8 @@ _KL_FAMILIES = [
            "each example's KL is kept above {} nats (free bits): no bound."),
     Family("KL", _by_dimension(torch.clamp_max), 1e-2, 50.0,
            "each latent dimension's KL is cut off above {} nats."),
+    Family("KL", _by_example(torch.clamp_max), 1e-2, 100.0,
+           "each example's KL is cut off above {} nats."),
     Family("KL", _by_example(lambda kl, c: (kl - c).abs()), 1e-2, 100.0,
            "the KL enters as |KL - {}|, a capacity (beta-VAE with a target).", free=True),
     Family("KL", _kl(lambda s, c: s.log().clamp(-c / 2, c / 2).exp()), 0.05, 20.0,

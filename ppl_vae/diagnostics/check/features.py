@@ -132,6 +132,7 @@ def _normal_parts(
         "P:z^2",
         "sum(loc)",
         "sum(|loc|)",
+        "sum(|z|)",
         "sum(scale)",
     ]
     keys += [*(f"free bits {f}" for f in FREE_BITS)]
@@ -152,6 +153,7 @@ def _normal_parts(
         add("H:log", q.scale.log())
         add("sum(loc)", q.loc - p.loc)
         add("sum(|loc|)", (q.loc - p.loc).abs())
+        add("sum(|z|)", (site["value"] - p.loc).abs())
         add("sum(scale)", q.scale)
         kl = kl_divergence(q, p).expand(shape)
         for floor in FREE_BITS:

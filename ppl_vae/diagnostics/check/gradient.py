@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.gradient_weights import NAMES, regressed
-from ppl_vae.diagnostics.check.noise import LAYOUTS, Recorder, arrange, fresh_noise
+from ppl_vae.diagnostics.check.noise import LAYOUTS, arrange, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
+from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.settings import Setting, Settings
 from ppl_vae.diagnostics.check.state import start_streams
 from ppl_vae.diagnostics.check.tails import corrected, skewness

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ppl_vae.diagnostics.check.collect import Collector
 from ppl_vae.diagnostics.check.gradient import GroupGradient
 from ppl_vae.diagnostics.check.gradient_words import Z_LIMIT
 from ppl_vae.diagnostics.check.result import Finding
@@ -13,33 +14,42 @@ LIKELIHOOD_ONLY = {"log_likelihood"}
 UNCLEAR = 2.0
 
 
-def leftover(rms: float, *, drops: bool, repeats: bool) -> Finding:
-    """Return the finding that no formula explains the objective.
+def leftover(rms: float, collector: Collector) -> Finding:
+    """Return the finding that no formula explains the objective, with what else was seen of it.
 
     Args:
         rms: what the nearest weighted sum of the terms leaves, in nats per example.
-        drops: whether the objective draws Bernoulli noise, as dropout does.
-        repeats: whether it returns the same value each time, though nothing explains that.
+        collector: of the draws.
     """
     message = (
         f"the objective is no weighted sum of log_likelihood, log_prior and entropy: the "
         f"nearest leaves {rms:.3g} nats per example (root mean square) unexplained, "
         "and none of the known mistakes fits."
     )
-    if drops:
+    if collector.seen.drops:
         message += " It draws Bernoulli noise of its own: dropout left on?"
-    if repeats:
+    if collector.seen.others:
+        message += " It draws other noise than that of z: is some added to the data, or to z?"
+    if collector.repeats:
         message += (
             " It returns the same value each time: is its noise drawn once, or a seed set inside?"
+        )
+    elif collector.changes:
+        message += (
+            " The same random numbers gave another value in a later call: does it keep a state, "
+            "such as a schedule of the KL's weight, or a generator of its own?"
         )
     return Finding("leftover", "objective", "0", f"{rms:.3g}", message)
 
 
-def localised(found: list[Finding], gradient: dict[str, GroupGradient]) -> list[Finding]:
+def localised(
+    found: list[Finding], gradient: dict[str, GroupGradient], *, noisier: bool
+) -> list[Finding]:
     """Say in which term a leftover lies, by the parameters whose gradient is right.
 
     Parameters of the decoder enter by the log-likelihood alone. If their gradient is right, the
-    log-likelihood and the draws of z are, and the leftover lies in the KL.
+    log-likelihood and the draws of z are, and the leftover lies in the KL. That is not said where
+    the noise (`noisier`) tells otherwise.
     """
     if not found or found[0].kind != "leftover":
         return found
@@ -48,10 +58,10 @@ def localised(found: list[Finding], gradient: dict[str, GroupGradient]) -> list[
         return found
     names = " and ".join(group.group for group in decoders)
     worst = max(group.z_score for group in decoders)
-    if UNCLEAR < worst < Z_LIMIT:
+    if UNCLEAR < worst < Z_LIMIT or (noisier and worst <= UNCLEAR):
         return found
     if worst <= UNCLEAR:
-        term, where = "kl", "right: look at the KL (log_prior and entropy)."
+        term, where = "kl", "not seen to be wrong: look at the KL (log_prior and entropy)."
     else:
         term = "log_likelihood"
         where = "wrong too: look at the reconstruction term and at the draw of z."

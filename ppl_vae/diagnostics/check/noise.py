@@ -1,4 +1,4 @@
-"""The noise that a function draws from torch, seen from outside, and given to a guide."""
+"""The noise that a function drew from torch, as draws of the latents, and given to a guide."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppl_vae.diagnostics.check.dropout import DROPS
+from ppl_vae.diagnostics.check.recorder import EXPONENTIAL, NORMAL, UNIFORM
 from ppl_vae.elbos.closed_kl import base
 
-NORMAL, EXPONENTIAL, UNIFORM = "normal", "exponential", "uniform"
 LAYOUTS = ("particles first", "examples first")
 _KINDS = {"Normal": NORMAL, "Exponential": EXPONENTIAL}
 
@@ -40,68 +38,6 @@ class Latent:
         return None if kind is None else cls(name, kind, fn.event_shape)
 
 
-class Recorder(TorchDispatchMode):
-    """Keeps a copy of all standard noise that is drawn while it is active, by kind.
-
-    Attributes:
-        draws: the kind of noise to the tensors, in the order in which they were drawn.
-        dropped: how many numbers of Bernoulli noise were drawn, as dropout draws them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.draws: dict[str, list[Tensor]] = {NORMAL: [], EXPONENTIAL: [], UNIFORM: []}
-        self.dropped = 0
-
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401
-        types: Any,  # noqa: ANN401
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
-        """Run the operation; note what it drew."""
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if func._schema.name in DROPS:
-            self.dropped += args[0].numel()
-        read = _READ.get(func._schema.name)
-        if read is not None:
-            kind, standard = read(func, out, args, kwargs)
-            self.draws[kind].append(standard.detach().clone())
-        return out
-
-
-def _normal(func: Any, out: Tensor, args: tuple, kwargs: dict) -> tuple[str, Tensor]:  # noqa: ANN401
-    names = [argument.name for argument in func._schema.arguments]
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    mean, std = given.get("mean", 0.0), given.get("std", 1.0)
-    return NORMAL, (out.detach() - mean) / std
-
-
-def _exponential(func: Any, out: Tensor, args: tuple, kwargs: dict) -> tuple[str, Tensor]:  # noqa: ANN401
-    rate = args[1] if len(args) > 1 else kwargs.get("lambd", 1.0)
-    return EXPONENTIAL, out.detach() * rate
-
-
-def _uniform(func: Any, out: Tensor, args: tuple, kwargs: dict) -> tuple[str, Tensor]:  # noqa: ANN401
-    return UNIFORM, out
-
-
-_READ = {
-    "aten::randn": lambda func, out, args, kwargs: (NORMAL, out),
-    "aten::randn_like": lambda func, out, args, kwargs: (NORMAL, out),
-    "aten::normal": _normal,
-    "aten::normal_": _normal,
-    "aten::exponential": _exponential,
-    "aten::exponential_": _exponential,
-    "aten::rand": _uniform,
-    "aten::rand_like": _uniform,
-    "aten::uniform": _uniform,
-    "aten::uniform_": _uniform,
-}
-
-
 def arrange(
     draws: dict[str, list[Tensor]], latents: list[Latent], batch: int, layout: str
 ) -> dict[str, Tensor] | None:
@@ -111,7 +47,7 @@ def arrange(
     or in one tensor after the other.
 
     Args:
-        draws: what `Recorder` saw.
+        draws: what a `Recorder` saw.
         latents: those of the guide, in its order.
         batch: the number of examples; 0 where they have no dimension of their own.
         layout: which of particles and examples comes first in a tensor of several particles.
@@ -120,6 +56,7 @@ def arrange(
     for kind in {latent.kind for latent in latents}:
         wanted = [latent for latent in latents if latent.kind == kind]
         stream = draws[kind] or _from_uniform(kind, draws[UNIFORM])
+        stream = of_latents(stream, wanted, batch)
         if not stream or len(stream) % len(wanted):
             return None
         for place, latent in enumerate(wanted):
@@ -136,6 +73,19 @@ def arrange(
     return found
 
 
+def of_latents(stream: list[Tensor], latents: list[Latent], batch: int) -> list[Tensor]:
+    """Return those tensors that look like noise of the latents, or all if none does."""
+    shapes = [latent.event_shape for latent in latents]
+    sizes = {max(batch, 1) * shape.numel() for shape in shapes}
+
+    def fits(tensor: Tensor) -> bool:
+        return tensor.numel() in sizes or any(
+            len(shape) and tensor.shape[-len(shape) :] == shape for shape in shapes
+        )
+
+    return [tensor for tensor in stream if fits(tensor)] or stream
+
+
 def completed(
     draws: dict[str, list[Tensor]], latents: list[Latent], batch: int
 ) -> dict[str, Tensor] | None:
@@ -145,7 +95,7 @@ def completed(
     one number among them differs from the truth at this noise, and is a formula of its own.
 
     Args:
-        draws: what `Recorder` saw.
+        draws: what a `Recorder` saw.
         latents: those of the guide.
         batch: the number of examples; 0 where they have no dimension of their own.
     """

@@ -75,7 +75,7 @@ class Check:
             rounds.spend()
             if rounds.is_wrong:
                 found, seen = self._value.findings(), []
-        found = localised(found + seen, gradient)
+        found = localised(found + seen, gradient, noisier=rounds.is_noisier)
         if not found and self._objective.reduction == "none" and not self._ignore:
             found = example_findings(
                 self._pair, self._objective, self._truth, self._settings, seed=self._seed

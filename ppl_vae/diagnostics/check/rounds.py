@@ -23,6 +23,7 @@ RATIOS_ENTER = 0.5
 # A skewness from which noise is heavy-tailed; what a ratio's mean may miss of 1, and the least
 # effective share of its draws; how many settings must be left.
 HEAVY, UNSEEN, EFFECTIVE, FEWEST = 2.5, 0.3, 0.05, 4
+NOISIER = 0.2
 LOG_P_SUSPICIOUS, LOG_P_DECIDED = math.log(0.01), math.log(1e-15)
 
 
@@ -62,6 +63,16 @@ class Rounds:
     def is_exact(self) -> bool:
         """Whether the right terms at the objective's own noise leave no noise."""
         return bool((self.right.noise < self.right.errors / 3).all())
+
+    @property
+    def is_noisier(self) -> bool:
+        """Whether any weights of the terms, at the objective's own noise, leave much of it.
+
+        The log-likelihood is then another one, or at other draws of z.
+        """
+        whole = self.table.left(self.table.fit([], {}))
+        left = self.table.left(self.nearest)
+        return self.table.matched and float((left**2).mean()) > NOISIER * float((whole**2).mean())
 
     @property
     def is_wrong(self) -> bool:

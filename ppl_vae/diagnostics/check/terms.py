@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ppl_vae.diagnostics.check.noise import Inject, Latent, Recorder, Transform
+from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
+from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site, density_sites, latent_sites, observed_sites

@@ -25,6 +25,8 @@ from ppl_vae.elbos.closed_kl import base
 from ppl_vae.pair import Pair
 
 LOG_P_DATA = math.log(0.05)
+# One slip has few consequences; what differs from the ELBO in more ways is another objective.
+MOST_ODDITIES = 3
 
 
 class Value:
@@ -70,7 +72,7 @@ class Value:
         """Return what is wrong, with its cause where one is known."""
         if not self.rounds.is_wrong:
             return self._exactly_wrong()
-        if self.collector.drops:
+        if self.collector.seen.drops:
             found = self._without_dropout()
             if found:
                 return found
@@ -86,12 +88,11 @@ class Value:
                 "added (the gradient is not affected)."
             )
             return [Finding("constant", "constant", "0", "it varies with the data", message)]
-        drops, repeats = self.collector.drops, self.collector.repeats
-        return [leftover(self.rounds.nearest.rms, drops=drops, repeats=repeats)]
+        return [leftover(self.rounds.nearest.rms, self.collector)]
 
     def _exactly_wrong(self) -> list[Finding]:
         """Return what is wrong with shared noise, whose small bias chance may hide."""
-        if not self.collector.shares:
+        if not self.collector.seen.shares:
             return []
         explanation = self._explain()
         if explanation is None or not explanation.is_exact:
@@ -160,10 +161,17 @@ class Value:
                 )
                 if found is not None:
                     return found
-        if best is not None and best.candidate.is_drawn and self.collector.repeats:
-            # The same value each time is no draw.
-            return best if best.is_exact else None
-        if best is not None and best.candidate.pieces and self.collector.drops:
-            # Dropout's noise is none of the terms', and may pass for a piece of them.
-            return best if best.is_exact else None
-        return best
+        return None if best is None or self._is_doubtful(best) else best
+
+    def _is_doubtful(self, found: Explanation) -> bool:
+        """Return whether a formula that leaves noise may fit by chance."""
+        if found.is_exact:
+            return False
+        candidate = found.candidate
+        if self.collector.repeats and candidate.is_drawn:
+            return True  # the same value each time is no draw
+        # Noise that is none of the terms' may pass for pieces of them, or for a quantity added.
+        others = self.collector.seen.drops or self.collector.seen.others
+        if others and (candidate.pieces or candidate.kind == "extra" or found.is_near):
+            return True
+        return found.num_oddities > MOST_ODDITIES
