@@ -9,8 +9,9 @@ from torch import Tensor
 from ppl_vae import checks
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.procedure import Check
+from ppl_vae.diagnostics.check.recorder import HALF
 from ppl_vae.diagnostics.check.result import ElboCheck
-from ppl_vae.diagnostics.check.state import as_found
+from ppl_vae.diagnostics.check.state import as_found, in_single
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.program import Functions, as_pair
 from ppl_vae.seeding import derive
@@ -43,6 +44,9 @@ def check_elbo(
     Where the objective draws its noise from torch as the guide does, the terms are taken at that
     very noise, so that most differences are seen without any error of sampling; where it does
     not, the number of replicates grows until the answer is clear.
+
+    A pair in half precision is held in float32 meanwhile, with the data, so that little is left to
+    rounding; what autocast rounds within the objective is allowed for, and said in a note.
 
     Args:
         objective: a function of the data, by the pair's own networks, in nats.
@@ -84,7 +88,8 @@ def check_elbo(
         subject = as_pair(pair, x)
         subject.check(x)
         wrapped = Objective(objective, subject, kind, reduction)
-        with as_found(subject, derive(seed, "check_elbo")):
+        with as_found(subject, derive(seed, "check_elbo")), in_single(subject):
+            x = x.float() if x.dtype in HALF else x
             wrapped.try_out(x)
             return Check(subject, wrapped, x, num_replicates, seed, ignore_constants).result()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppl_vae.diagnostics.check.candidates import Candidate, candidates
 from ppl_vae.diagnostics.check.fit import Fit
-from ppl_vae.diagnostics.check.table import ONE, TOLERANCE, Table
+from ppl_vae.diagnostics.check.table import ONE, Table
 from ppl_vae.diagnostics.estimate import Estimate
 
 LOG_P_LIMIT = math.log(1e-6)
@@ -85,7 +85,7 @@ def explain(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation
     one that leaves nothing but rounding is preferred.
     """
     found: Explanation | None = None
-    for tolerance in (TOLERANCE, SHARP):
+    for tolerance in (table.tolerance, SHARP):
         table.tolerance = tolerance
         sharper = _simplest(table, ignore_constants=ignore_constants, exact=exact)
         if sharper is None:

@@ -18,7 +18,7 @@ from ppl_vae.diagnostics.check.explain import Explanation, explained
 from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
 from ppl_vae.diagnostics.check.samples import Draws
-from ppl_vae.diagnostics.check.table import TOLERANCE, Table
+from ppl_vae.diagnostics.check.table import Table
 from ppl_vae.diagnostics.check.terms import Terms, latent_sites_of
 from ppl_vae.elbos.closed_kl import base
 
@@ -67,7 +67,7 @@ def by_search(
     samples = collector.samples(keep, limit=REPLICATES)
     if len(kept) != len(samples) or not collector.matched:
         return None
-    table = Table(samples, matched=True, tolerance=TOLERANCE)
+    table = Table(samples, matched=True, tolerance=collector.seen.tolerance)
     noise = table.noise
     best: Explanation | None = None
     for number, family in enumerate(_families(kept[0])):

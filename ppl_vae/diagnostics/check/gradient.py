@@ -24,8 +24,10 @@ from ppl_vae.seeding import derive
 
 PER_BLOCK, PARTICLES = 2, 4
 NUM_RANDOM, NUM_COORDINATES = 2, 2048
+# Until when blocks are added: the noise of a direction, relative; the z-score of a wrong group,
+# and the standard errors of its weights.
+CLEAR, CLEARLY, TOLD = 0.02, 8.0, 0.1
 # Relative: what rounding may leave of the whole gradient, and what is too small to matter.
-CLEAR, CLEARLY = 0.02, 8.0
 ROUNDING, MATERIAL = 2e-5, 3e-3
 
 
@@ -41,6 +43,7 @@ class GroupGradient:
         z_score: of the difference, never negative; small where the gradient is right.
         missing: parameters that the objective's gradient does not reach, though the right one
             does.
+        is_part: whether these are some of the group and not all.
     """
 
     group: str
@@ -48,6 +51,7 @@ class GroupGradient:
     weights: dict[str, Estimate[float]]
     z_score: float
     missing: tuple[str, ...] = ()
+    is_part: bool = False
 
 
 @dataclass
@@ -74,6 +78,7 @@ class Gradients:
         layout: of the noise, if the objective's is that of the guide; None if not.
         noise: columns with an expectation of zero to the weight with which they enter the
             objective; the gradient of these is taken off, draw by draw.
+        tolerance: what rounding may leave, relative to the terms.
         seed: of all noise.
     """
 
@@ -88,9 +93,10 @@ class Gradients:
         visited: list[Setting],
         layout: int | None,
         noise: dict[str, float],
+        tolerance: float,
         seed: int,
     ) -> None:
-        self._noise_weights = noise
+        self._noise_weights, self._rounding = noise, max(ROUNDING, tolerance)
         self._pair, self._objective, self._truth = pair, objective, truth
         self._settings, self._layout, self._seed = settings, layout, seed
         self._weights = torch.tensor([weights[name] for name in NAMES], dtype=torch.float64)
@@ -115,9 +121,11 @@ class Gradients:
         self.num_blocks += blocks
 
     def is_clear(self) -> bool:
-        """Return whether a few percent in a term's gradient would be seen, or much is."""
-        if any(group.z_score > CLEARLY for group in self.result().values()):
-            return True
+        """Return whether a few percent in a term's gradient would be seen, or where much is."""
+        wrong = [group for group in self.result().values() if group.z_score > CLEARLY]
+        if wrong:
+            errors = [w.standard_error for group in wrong for w in group.weights.values()]
+            return all(error < TOLD for error in errors)
         for rows in self._rows:
             for row in rows.values():
                 assert row.sizes is not None
@@ -134,7 +142,9 @@ class Gradients:
         worst = max(self._distance(rows[group]) for rows in self._rows)
         table = torch.cat([torch.stack(rows[group].sampled) for rows in self._rows], -1).cpu()
         ratio, weights = regressed(table, self._weights)
-        return GroupGradient(group, ratio, weights, worst, self._missing(group))
+        missing = self._missing(group)
+        is_part = 0 < len(missing) < len(self._groups[group])
+        return GroupGradient(group, ratio, weights, worst, missing, is_part)
 
     def _distance(self, row: _Rows) -> float:
         """Return the largest z-score over the directions; of a size that matters, else 0."""
@@ -142,9 +152,9 @@ class Gradients:
         components, sizes = torch.stack(row.components).cpu(), row.sizes.cpu()
         mean = components.mean(0)
         error = components.std(0) / math.sqrt(len(components))
-        noisy = components[:, error > ROUNDING * sizes.max()]
+        noisy = components[:, error > self._rounding * sizes.max()]
         skew = skewness(noisy.T.numpy()) if noisy.shape[1] else 0.0
-        beyond = (mean.abs() - MATERIAL * sizes - ROUNDING * sizes.max()).clamp_min(0.0)
+        beyond = (mean.abs() - MATERIAL * sizes - self._rounding * sizes.max()).clamp_min(0.0)
         t = torch.where(beyond > 0, beyond / error, torch.zeros_like(beyond)).max()
         t = corrected(t.numpy(), skew, len(components))
         log_p = float(stats.t.logsf(float(t), len(components) - 1))

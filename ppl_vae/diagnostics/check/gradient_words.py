@@ -13,6 +13,8 @@ from ppl_vae.diagnostics.estimate import Estimate
 # three settings, five directions each, and three looks.
 LEVEL, TESTS = 3e-4, 3 * 5 * 3
 Z_LIMIT = 5.0
+# The z-score from which a weight is not 0, or not 1; the largest error of one that is known.
+SEEN, KNOWN = 3.0, 0.3
 
 
 def z_limit(num_groups: int) -> float:
@@ -43,9 +45,13 @@ def _said(group: GroupGradient, weights: dict[str, float]) -> Finding:
         for term, w in group.weights.items()
         if weights[term]
     }
-    blocked = [term for term, w in share.items() if _is(w, 0.0)]
-    whole = [term for term, w in share.items() if _is(w, 1.0)]
-    if _is(ratio, 0.0) or (share and len(blocked) == len(share)):
+    blocked = [term for term, w in share.items() if _is(w, 0.0) and w.z_score(1.0) < -SEEN]
+    whole = [term for term, w in share.items() if _is(w, 1.0) and w.z_score(0.0) > SEEN]
+    # Where its parts cancel, the whole vanishes by chance.
+    enters = any(abs(w.mean) > Z_LIMIT * w.standard_error for w in share.values())
+    if group.is_part:
+        message = f"no gradient reaches a part of {name}: detached, or not called?"
+    elif (share and len(blocked) == len(share)) or (_is(ratio, 0.0) and not enters):
         message = (
             f"no gradient reaches {name}: detached, under no_grad, or z sampled without "
             "reparameterisation?"
@@ -74,7 +80,7 @@ def _said(group: GroupGradient, weights: dict[str, float]) -> Finding:
 
 def _is(weight: Estimate[float], value: float) -> bool:
     return abs(weight.mean - value) < max(4 * weight.standard_error, 0.02) and (
-        weight.standard_error < 0.2
+        weight.standard_error < KNOWN
     )
 
 

@@ -121,6 +121,7 @@ class Check:
             visited=self._value.rounds.settings,
             layout=self._value.collector.layout,
             noise={name: value for name, value in entering.items() if abs(value) > ENTERS},
+            tolerance=self._value.collector.seen.tolerance,
             seed=self._seed,
         )
         for target in GRADIENT_BLOCKS:
@@ -137,6 +138,12 @@ class Check:
         if self._value.collector.skipped:
             notes.append(
                 f"The objective was not finite at {self._value.collector.skipped} settings."
+            )
+        if self._value.collector.seen.is_half:
+            share = self._value.collector.seen.tolerance
+            notes.append(
+                f"The objective computes in half precision: what is within {share:.1%} of the "
+                "terms is taken for rounding. Check it without autocast."
             )
         if not self._settings.sizes:
             notes.append(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppl_vae.diagnostics.check.dropout import DROPS
 
+HALF = (torch.float16, torch.bfloat16)
 NORMAL, EXPONENTIAL, UNIFORM = "normal", "exponential", "uniform"
 
 
@@ -17,13 +19,14 @@ class Recorder(TorchDispatchMode):
 
     Attributes:
         draws: the kind of noise to the tensors, in the order in which they were drawn.
+        rounding: the largest relative rounding error of what was computed in half precision.
         dropped: how many numbers of Bernoulli noise were drawn, as dropout draws them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.draws: dict[str, list[Tensor]] = {NORMAL: [], EXPONENTIAL: [], UNIFORM: []}
-        self.dropped = 0
+        self.dropped, self.rounding = 0, 0.0
 
     def __torch_dispatch__(
         self,
@@ -35,6 +38,8 @@ class Recorder(TorchDispatchMode):
         """Run the operation; note what it drew."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
+        if isinstance(out, Tensor) and out.dtype in HALF:
+            self.rounding = max(self.rounding, torch.finfo(out.dtype).eps / 2)
         if func._schema.name in DROPS:
             self.dropped += args[0].numel()
         read = _READ.get(func._schema.name)

@@ -11,7 +11,7 @@ from ppl_vae.diagnostics.check.collect import Collector
 from ppl_vae.diagnostics.check.explain import LOG_P_LIMIT, data_constant, is_off
 from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.fit import Fit
-from ppl_vae.diagnostics.check.samples import Draws
+from ppl_vae.diagnostics.check.samples import Draws, Sample
 from ppl_vae.diagnostics.check.table import ONE, Table
 from ppl_vae.diagnostics.check.tails import each_skewness
 from ppl_vae.diagnostics.estimate import Estimate
@@ -99,7 +99,7 @@ class Rounds:
             seen = self._where_ratios_are_seen()
             if len(seen) >= FEWEST:
                 samples = [self.table.samples[place] for place in seen]
-                self.table = Table(samples, matched=self.table.matched)
+                self.table = self._table(samples)
                 self._fit()
         self.settings = [sample.setting for sample in self.table.samples]
 
@@ -130,7 +130,11 @@ class Rounds:
         def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
             return terms(draws.terms, with_ratios=with_ratios)
 
-        return Table(self._collector.samples(columns), matched=bool(self._collector.matched))
+        return self._table(self._collector.samples(columns))
+
+    def _table(self, samples: list[Sample]) -> Table:
+        matched, tolerance = bool(self._collector.matched), self._collector.seen.tolerance
+        return Table(samples, matched=matched, tolerance=tolerance)
 
     def _ratios_enter(self) -> bool:
         table = self._tabulated(with_ratios=True)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.check.noise import LAYOUTS, arrange, completed, of_latents
 from ppl_vae.diagnostics.check.recorder import EXPONENTIAL, UNIFORM, Recorder
+from ppl_vae.diagnostics.check.table import TOLERANCE
 from ppl_vae.diagnostics.check.terms import Truth
 
 
@@ -16,6 +17,7 @@ class Seen:
         truth: whose latents they are.
 
     Attributes:
+        tolerance: what rounding may leave, relative to the terms.
         drops: whether Bernoulli noise was drawn.
         others: whether noise was drawn that is not that of the latents.
         shares: whether one number was drawn for several dimensions of a latent.
@@ -23,7 +25,13 @@ class Seen:
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
+        self.tolerance = TOLERANCE
         self.drops = self.others = self.shares = False
+
+    @property
+    def is_half(self) -> bool:
+        """Whether some of the objective was computed in half precision."""
+        return self.tolerance > TOLERANCE
 
     def noise(self, recorder: Recorder, batch: int) -> list[dict[str, Tensor] | None]:
         """Return one call's noise by latent for every layout, None where it is not the guide's.
@@ -32,6 +40,7 @@ class Seen:
             recorder: of the call.
             batch: the number of examples.
         """
+        self.tolerance = max(self.tolerance, recorder.rounding)
         self.drops |= recorder.dropped > 0
         if self._truth.latents is None:
             return [None for _ in LAYOUTS]

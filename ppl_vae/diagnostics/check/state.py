@@ -11,6 +11,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from ppl_vae.diagnostics.check.recorder import HALF
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import reseed, seeded
 
@@ -50,6 +51,20 @@ def as_found(pair: Pair, seed: int) -> Iterator[None]:
             module.training = training
         random.setstate(python)
         np.random.set_state(numbers)  # noqa: NPY002
+
+
+@contextmanager
+def in_single(pair: nn.Module) -> Iterator[None]:
+    """Hold a half-precision pair's numbers in float32 within a block, within `as_found`."""
+    halves = [t for t in (*pair.parameters(), *pair.buffers()) if t.dtype in HALF]
+    values = [tensor.data for tensor in halves]
+    for tensor in halves:
+        tensor.data = tensor.data.float()
+    try:
+        yield
+    finally:
+        for tensor, value in zip(halves, values, strict=True):
+            tensor.data = value
 
 
 def start_streams(number: int, device: torch.device) -> None:

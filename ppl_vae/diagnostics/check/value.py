@@ -148,7 +148,11 @@ class Value:
             features = Features(
                 self._pair, self._truth, with_draws=with_draws, with_ratios=with_ratios
             )
-            table = Table(self.collector.samples(features, limit=limit), matched=matched)
+            table = Table(
+                self.collector.samples(features, limit=limit),
+                matched=matched,
+                tolerance=self.collector.seen.tolerance,
+            )
             found = explain(table, ignore_constants=self._ignore, exact=exact)
             if found is not None and (best is None or found.score < best.score):
                 best = found
