@@ -150,6 +150,46 @@ def _chunks(pair: Any) -> Objective:  # noqa: ANN401
     return lambda x: torch.stack([part(some) for some in x.split(3)]).sum() / len(x)
 
 
+def _particles_last(pair: Any) -> Objective:  # noqa: ANN401
+    def objective(x: Tensor) -> Tensor:
+        loc, scale = pair.encode(x)
+        noise = torch.randn(*scale.shape, 4, device=x.device)
+        z = (loc[..., None] + scale[..., None] * noise).movedim(-1, 0)
+        return (closed_kl(loc, scale, loc) - pair.likelihood(z).log_prob(x).mean(0)).mean()
+
+    return objective
+
+
+def _quasi_random(pair: Any) -> Objective:  # noqa: ANN401
+    def objective(x: Tensor) -> Tensor:
+        loc, scale = pair.encode(x)
+        points = torch.quasirandom.SobolEngine(3, scramble=True).draw(8).to(x)
+        z = loc + scale * torch.special.ndtri(points.clamp(1e-6, 1 - 1e-6))[:, None]
+        return (closed_kl(loc, scale, loc) - pair.likelihood(z).log_prob(x).mean(0)).mean()
+
+    return objective
+
+
+def _own_generator(pair: Any) -> Objective:  # noqa: ANN401
+    generator = torch.Generator(pair.device).manual_seed(5)
+
+    def draw(loc: Tensor, scale: Tensor) -> Tensor:
+        noise = torch.randn(scale.shape, generator=generator, device=scale.device)
+        return loc + scale * noise
+
+    return loss(draw=draw)(pair)
+
+
+def _autocast(pair: Any) -> Objective:  # noqa: ANN401
+    right = loss()(pair)
+
+    def objective(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return right(x).float()
+
+    return objective
+
+
 RIGHT_DRAWS = [
     Entry("k3", "mlp", loss(kl=_k3)),
     Entry("k3 by dimension", "mlp", loss(kl=_k3_by_dimension)),
@@ -180,6 +220,10 @@ RIGHT_DRAWS = [
     Entry("vmap over the examples", "mlp", _one_by_one),
     Entry("quadrature", "mlp", _quadrature),
     Entry("in chunks", "mlp", _chunks),
+    Entry("particles last", "mlp", _particles_last),
+    Entry("quasi-random noise", "mlp", _quasi_random),
+    Entry("a generator of its own", "mlp", _own_generator),
+    Entry("autocast", "mlp", _autocast),
     Entry("examples repeated", "mlp", lambda p: lambda x: loss()(p)(x.repeat_interleave(4, 0))),
     Entry(
         "Normal pixels, two draws",
