@@ -13,6 +13,8 @@ from torch.distributions import Normal
 
 Objective = Callable[[Tensor], Tensor]
 Make = Callable[[Any], Objective]
+# The dimensions of an image: channels, rows, columns.
+PIXELS = (1, 2, 3)
 
 # A name in MODELS with arguments. Small, so that the whole bank takes a minute.
 PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -72,12 +74,12 @@ def reparameterised(loc: Tensor, scale: Tensor) -> Tensor:
 def cross_entropy(pair: Any, x: Tensor, z: Tensor) -> Tensor:  # noqa: ANN401
     """Return -log p(x | z) of Bernoulli pixels, (batch)."""
     logits = pair.decode(z)
-    return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(PIXELS)
 
 
 def normal_nll(pair: Any, x: Tensor, z: Tensor) -> Tensor:  # noqa: ANN401
     """Return -log p(x | z) of Normal pixels, (batch)."""
-    return -Normal(pair.decode(z), pair.log_scale.exp()).log_prob(x).sum((1, 2, 3))
+    return -Normal(pair.decode(z), pair.log_scale.exp()).log_prob(x).sum(PIXELS)
 
 
 def closed_kl(loc: Tensor, scale: Tensor, z: Tensor) -> Tensor:

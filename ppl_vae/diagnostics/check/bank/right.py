@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Exponential, Independent, Normal, kl_divergence
 
 from ppl_vae.diagnostics.check.bank.entry import (
+    PIXELS,
     Entry,
     Make,
     Objective,
@@ -25,8 +26,6 @@ from ppl_vae.diagnostics.check.bank.entry import (
 )
 from ppl_vae.diagnostics.check.bank.wrong_deep import by_pyro, toy, two_layers
 from ppl_vae.elbos import TraceAnalyticKL_ELBO, TraceScoreFunction_ELBO, TraceSTL_ELBO
-
-PIXELS = (1, 2, 3)
 
 
 def _probabilities(pair: Any, x: Tensor, z: Tensor) -> Tensor:  # noqa: ANN401

@@ -17,8 +17,6 @@ from ppl_vae.diagnostics.check.bank.entry import (
     sampled_kl,
 )
 
-PIXELS = (1, 2, 3)
-
 
 def _mlp(name: str, finding: tuple[str, str], says: str = "", **parts: Any) -> Entry:  # noqa: ANN401
     settings = {k: parts.pop(k) for k in ("kind", "reduction") if k in parts}

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ppl_vae.diagnostics.check.bank.entry import (
+    PIXELS,
     Entry,
     Objective,
     closed_kl,
@@ -21,7 +22,6 @@ from ppl_vae.diagnostics.check.bank.entry import (
     sampled_kl,
 )
 
-PIXELS = (1, 2, 3)
 KL = ("formula", "kl")
 LIKELIHOOD = ("formula", "log_likelihood")
 

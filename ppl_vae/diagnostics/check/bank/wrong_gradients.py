@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ppl_vae.diagnostics.check.bank.entry import (
+    PIXELS,
     Entry,
     Objective,
     closed_kl,
@@ -32,7 +33,7 @@ def _frozen_decoder(pair: Any) -> Objective:  # noqa: ANN401
         frozen = {name: p.detach() for name, p in pair.decoder.named_parameters()}
         z = reparameterised(loc, scale)
         logits = torch.func.functional_call(pair.decoder, frozen, (z,))
-        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))
+        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(PIXELS)
         return (nll + closed_kl(loc, scale, z)).mean()
 
     return objective

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ppl_vae.diagnostics.check.bank.entry import (
+    PIXELS,
     Entry,
     loss,
     normal_nll,
 )
-
-PIXELS = (1, 2, 3)
 
 
 def _conv(name: str, finding: tuple[str, str], says: str = "", **parts: Any) -> Entry:  # noqa: ANN401

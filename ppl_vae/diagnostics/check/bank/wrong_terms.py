@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ppl_vae.diagnostics.check.bank.entry import (
+    PIXELS,
     Entry,
     closed_kl,
     loss,
 )
-
-PIXELS = (1, 2, 3)
 
 
 def _from_log_variance(loc: Tensor, log_variance: Tensor) -> Tensor:
