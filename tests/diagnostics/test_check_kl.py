@@ -3,13 +3,16 @@
 import pytest
 import torch
 from torch.distributions import (
+    Beta,
     Exponential,
     ExpTransform,
     Gamma,
     Independent,
     Laplace,
+    LogNormal,
     MultivariateNormal,
     Normal,
+    Poisson,
     TransformedDistribution,
     kl_divergence,
 )
@@ -62,6 +65,22 @@ def test_families(q, p):
     for half in ("log_prior", "entropy"):
         assert result.coefficients[half].mean == pytest.approx(1.5, abs=1e-4)
     assert result.coefficients["constant"].mean == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("q", "p"),
+    [
+        (Beta(torch.rand(5) + 1, torch.rand(5) + 1), Beta(torch.rand(5) + 1, 2.0)),
+        (LogNormal(torch.randn(5), torch.rand(5) + 0.5), LogNormal(0.0, 1.0)),
+        (Poisson(torch.rand(5) * 3 + 0.5), Poisson(torch.rand(5) * 3 + 0.5)),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_families_without_some_closed_form(q, p):
+    function = sampled if q.has_rsample else kl_divergence
+    assert check_kl(function, q, p).passed
+    wrong = check_kl(lambda q, p: 0.5 * function(q, p), q, p)
+    assert any("1/2" in f.message for f in wrong.findings), str(wrong)
 
 
 @pytest.mark.parametrize(

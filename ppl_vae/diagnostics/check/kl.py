@@ -153,7 +153,8 @@ class _Rebuild:
             fn = fn.base_dist
         self._cls = type(fn)
         self._inner = len(shape) - 1 if shape else 0
-        names = [n for n in fn.arg_constraints if n in vars(fn)]
+        # Of several ways to give a parameter, that which was taken. A Beta only has properties.
+        names = [n for n in fn.arg_constraints if n in vars(fn)] or list(fn.arg_constraints)
         if "scale_tril" in fn.arg_constraints:
             names = ["loc", "scale_tril"]
         if "logits" in names:

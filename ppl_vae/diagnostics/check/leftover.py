@@ -8,23 +8,26 @@ from ppl_vae.diagnostics.check.collect import Collector
 from ppl_vae.diagnostics.check.gradient import GroupGradient
 from ppl_vae.diagnostics.check.gradient_words import Z_LIMIT
 from ppl_vae.diagnostics.check.result import Finding
+from ppl_vae.diagnostics.check.terms import Truth
 
 LIKELIHOOD_ONLY = {"log_likelihood"}
 # Between this z-score and the limit a gradient is neither right nor wrong.
 UNCLEAR = 2.0
 
 
-def leftover(rms: float, collector: Collector) -> Finding:
+def leftover(rms: float, truth: Truth, collector: Collector) -> Finding:
     """Return the finding that no formula explains the objective, with what else was seen of it.
 
     Args:
         rms: what the nearest weighted sum of the terms leaves, in nats per example.
+        truth: the right terms.
         collector: of the draws.
     """
+    likelihood = "log_likelihood, " if truth.observed else ""
     message = (
-        f"the objective is no weighted sum of log_likelihood, log_prior and entropy: the "
-        f"nearest leaves {rms:.3g} nats per example (root mean square) unexplained, "
-        "and none of the known mistakes fits."
+        f"the objective is no weighted sum of {likelihood}log_prior and entropy: the nearest "
+        f"leaves {rms:.3g} nats per example (root mean square) unexplained, and none of the known "
+        "mistakes fits."
     )
     if collector.seen.drops:
         message += " It draws Bernoulli noise of its own: dropout left on?"

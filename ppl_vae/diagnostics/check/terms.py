@@ -170,8 +170,8 @@ class Truth:
         prior_closed, entropy_closed = {}, {}
         for name in self.closed:
             q, p = in_guide[name], in_model[name]
-            own = q["fn"].entropy()
             kl = kl_divergence(q["fn"], p["fn"])
+            own = _entropy(q["fn"], kl)
             entropy_closed[name] = by_example(q, _weighed(own, q))
             prior_closed[name] = by_example(p, _weighed(-kl - own, p))
         zeros = x.new_zeros(count, examples)
@@ -214,6 +214,14 @@ def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
 
 def _has_formula(plan: SitePlan) -> bool:
     return "descends" in plan.why
+
+
+def _entropy(fn: Any, kl: Tensor) -> Tensor:  # noqa: ANN401
+    """Return the entropy; where it has no closed form but the KL has, 0: that is then one term."""
+    try:
+        return fn.entropy()
+    except NotImplementedError:
+        return torch.zeros_like(kl)
 
 
 def _weighed(value: Tensor, site: Site) -> Tensor:

@@ -88,7 +88,7 @@ class Value:
                 "added (the gradient is not affected)."
             )
             return [Finding("constant", "constant", "0", "it varies with the data", message)]
-        return [leftover(self.rounds.nearest.rms, self.collector)]
+        return [leftover(self.rounds.nearest.rms, self._truth, self.collector)]
 
     def _exactly_wrong(self) -> list[Finding]:
         """Return what is wrong with shared noise, whose small bias chance may hide."""
