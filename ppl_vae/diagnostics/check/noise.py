@@ -106,9 +106,7 @@ def completed(
     if len(latent.event_shape) != 1 or latent.event_shape[0] == 1 or len(stream) != 1:
         return None
     given = stream[0]
-    if given.numel() == 1 and (batch > 1 or given.dim() < 2):
-        given = given.reshape(1, 1)
-    elif given.shape[-1:] != (1,) or given.numel() != batch:
+    if given.numel() != 1 and (given.shape[-1] != 1 or given.numel() != batch):
         return None
     noise = fresh_noise(latents, 1, batch, given)[latent.name]
     noise[0, : given.numel(), 0] = given.flatten()
