@@ -33,6 +33,12 @@ class Candidate:
     pieces: bool = False
 
     @property
+    def far(self) -> str:
+        """The column that tells at which draws the pair cannot score what it draws, if any."""
+        likelihood = self.roles.get("L", "")
+        return likelihood.replace("L@", "far@") if "@" in likelihood else ""
+
+    @property
     def is_drawn(self) -> bool:
         """Whether its columns follow the draws in another way than the right terms do."""
         drawn = ("L@", "L=", "Ps@", "Hs@", "KLs")
@@ -77,6 +83,7 @@ def wrong_draws(columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     others = {
         "rate": "z is drawn with the guide's rate taken for its scale.",
         "uniform": "z is drawn with noise that is uniform on (0, 1), not Normal: rand for randn?",
+        "swapped": "z is drawn as scale + loc noise: loc and scale swapped in the draw.",
         "clamped": "z is drawn with noise that is clamped to (-1, 1).",
         "prior": "z is drawn from the prior (or standard noise), not from the guide.",
         "unit": "z is loc + noise: the guide's scale is left out of the draw.",
@@ -85,6 +92,13 @@ def wrong_draws(columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     for name, said in others.items():
         if f"L@{name}" in columns:
             yield from _drawn(name, said, noise)
+    if "L@order" in columns:
+        said = "what the encoder gives is taken in the other order: (log-variance, loc)."
+        for roles in (
+            {"L": "L@order", "P": "P@order", "H": "H@order"},
+            {"L": "L@order", "P": "Ps@order", "H": "Hs@order"},
+        ):
+            yield Candidate("formula", "objective", said, roles, noise, cost=6.0)
 
 
 def _drawn(key: str, said: str, noise: list[str]) -> Iterator[Candidate]:

@@ -18,6 +18,8 @@ Z_LIMIT, WEIGHT_TOLERANCE = 5.0, 2e-3
 PER_WEIGHT = 8.0
 SHARP = 2e-6
 EXPLAINED, NEAR = 0.2, 0.05
+# How many settings must be left where those are taken off at which a formula cannot be scored.
+FEWEST = 6
 
 
 @dataclass
@@ -101,7 +103,14 @@ def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanati
     for candidate in candidates(table):
         if not {*candidate.roles.values(), *candidate.noise} <= set(known):
             continue  # a column was not finite somewhere
-        for found in _tried(table, candidate, right, ignore=ignore_constants, exact=exact):
+        there, right_there = table, right
+        if candidate.far in known:
+            there = table.where(candidate.far)
+            if len(there) < FEWEST:
+                continue
+            if there is not table:
+                right_there = _right(there, ignore=ignore_constants)
+        for found in _tried(there, candidate, right_there, ignore=ignore_constants, exact=exact):
             if best is None or found.score < best.score:
                 best = found
     return best

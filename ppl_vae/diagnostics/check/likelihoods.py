@@ -71,6 +71,8 @@ def likelihood_mistakes(right: Terms, blank: Tensor) -> dict[str, Tensor]:
             "arguments swapped": p * high + (1 - p) * low,
             "colours inverted": (1 - x) * F.logsigmoid(fn.logits) + x * F.logsigmoid(-fn.logits),
             "probability": -((1 - x) - p).abs(),
+            "its decoder gives probabilities, which the pair takes for logits "
+            "(decoder_output='probs'?)": _of_probabilities(fn.logits, x),
         }
         flat = fn.logits.flatten(-dims) if dims else fn.logits
         if dims:
@@ -89,9 +91,18 @@ def likelihood_mistakes(right: Terms, blank: Tensor) -> dict[str, Tensor]:
             "cross-entropy": x * F.logsigmoid(loc) + (1 - x) * F.logsigmoid(-loc),
         }
     if kind in ("Bernoulli", "Normal"):
-        rolled = x.roll(1, 0)
-        found["another example's data"] = fn.log_prob(rolled)
+        found["another example's data"] = fn.log_prob(x.roll(1, 0))
+        each = (fn.log_prob(x.roll(shift, 0)) for shift in range(len(x)))
+        found["every example is compared with every reconstruction (a broadcast?)"] = sum(
+            each, torch.zeros_like(fn.log_prob(x))
+        ) / len(x)
     return {f"L={name}": summed(value, blank, dims) for name, value in found.items()}
+
+
+def _of_probabilities(p: Tensor, x: Tensor) -> Tensor:
+    edge = torch.finfo(p.dtype).eps
+    p = p.clamp(edge, 1 - edge)
+    return x * p.log() + (1 - x) * (-p).log1p()
 
 
 def bounds(right: Terms, num_particles: int) -> dict[str, Tensor]:

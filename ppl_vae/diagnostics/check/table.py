@@ -59,6 +59,13 @@ class Table:
         self._split.pop(name, None)
         return name
 
+    def where(self, column: str) -> Table:
+        """Return the table of those settings at which a column is 0 at all draws."""
+        kept = [sample for sample in self.samples if not sample.columns[column].any()]
+        if len(kept) == len(self.samples):
+            return self
+        return Table(kept, matched=self.matched, tolerance=self.tolerance)
+
     @property
     def noise(self) -> list[str]:
         """The columns with an expectation of zero at every setting."""

@@ -13,9 +13,12 @@ from torch import Tensor
 from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
 from ppl_vae.diagnostics.check.noise import Transform
 from ppl_vae.diagnostics.check.samples import Draws
+from ppl_vae.diagnostics.check.terms import Terms
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site
 
+# The logit from which clamped probabilities and logits give other cross-entropies.
+FAR = 12.0
 LOG_2PI = math.log(2 * math.pi)
 # Ways in which what a network returns is taken for a scale; the right one is left out.
 SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -53,10 +56,21 @@ def wrongly_drawn(draws: Draws, name: str, transform: Transform) -> dict[str, Te
     assert draws.again is not None
     other = draws.again(transform)
     return {
+        f"far@{name}": _is_far(other),
         f"L@{name}": other.likelihood,
         f"Ps@{name}": sum(other.prior.values()),  # pyright: ignore[reportReturnType]
         f"Hs@{name}": sum(other.entropy.values()),  # pyright: ignore[reportReturnType]
     }
+
+
+def _is_far(other: Terms) -> Tensor:
+    """Return 1 where a pixel's logit is so far from 0 that float32 probabilities say nothing."""
+    far = torch.zeros_like(other.likelihood)
+    for site in other.model.values():
+        fn: Any = base(site["fn"])
+        if site["is_observed"] and type(fn).__name__ == "Bernoulli":
+            far = far + summed((fn.logits.abs() > FAR).to(far), far, event_dims(site))
+    return (far > 0).to(far)
 
 
 def shared_noise(draws: Draws) -> dict[str, Tensor]:
@@ -86,8 +100,10 @@ def wrong_draws(
     """
     found: dict[str, Tensor] = {}
     for name, (change, _) in SCALES.items():
-        prior, entropy = _closed(latents, priors, change, blank)
+        prior, entropy = _closed(latents, priors, lambda m, s, f=change: (m, f(s)), blank)
         found |= {f"P@{name}": prior, f"H@{name}": entropy}
+    prior, entropy = _closed(latents, priors, lambda m, s: (2 * s.log(), (m / 2).exp()), blank)
+    found |= {"P@order": prior, "H@order": entropy}
     if draws.again is None:
         return found
     found |= wrongly_drawn(draws, "noise 0", lambda fn, noise: fn.loc + 0 * noise)
@@ -103,6 +119,8 @@ def wrong_draws(
         for name, factor in NOISES.items()
     }
     ways["uniform"] = lambda fn, noise: fn.loc + fn.scale * torch.rand_like(noise)
+    ways["swapped"] = lambda fn, noise: fn.loc * noise + fn.scale
+    ways["order"] = lambda fn, noise: 2 * fn.scale.log() + (fn.loc / 2).exp() * noise
     ways["prior"] = lambda fn, noise: noise + 0 * fn.loc
     ways["clamped"] = lambda fn, noise: fn.loc + fn.scale * noise.clamp(-1, 1)
     if all(event_dims(site) == 1 for site in latents.values()):
@@ -115,17 +133,17 @@ def wrong_draws(
 def _closed(
     latents: dict[str, Site],
     priors: dict[str, Site],
-    change: Callable[[Tensor], Tensor],
+    change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     blank: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Return log-prior and entropy in closed form with another scale of the guide."""
+    """Return log-prior and entropy in closed form with another loc and scale of the guide."""
     prior, entropy = blank.clone(), blank.clone()
     for name, site in latents.items():
         q: Any = base(site["fn"])
         p: Any = base(priors[name]["fn"])
-        scale = change(q.scale)
+        loc, scale = change(q.loc, q.scale)
         own = 0.5 * (1 + LOG_2PI) + scale.log()
-        cross = -0.5 * (((q.loc - p.loc) / p.scale) ** 2 + (scale / p.scale) ** 2 + LOG_2PI)
+        cross = -0.5 * (((loc - p.loc) / p.scale) ** 2 + (scale / p.scale) ** 2 + LOG_2PI)
         entropy = entropy + summed(own.expand(site["value"].shape), blank, event_dims(site))
         cross = (cross - p.scale.log()).expand(site["value"].shape)
         prior = prior + summed(cross, blank, event_dims(site))
