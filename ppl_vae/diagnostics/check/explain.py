@@ -110,6 +110,8 @@ def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanati
                 continue
             if there is not table:
                 right_there = _right(there, ignore=ignore_constants)
+        if exact and not there.spans([*candidate.roles.values(), *candidate.noise]):
+            continue  # without any fit
         for found in _tried(there, candidate, right_there, ignore=ignore_constants, exact=exact):
             if best is None or found.score < best.score:
                 best = found

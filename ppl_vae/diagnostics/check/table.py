@@ -15,6 +15,8 @@ NOISE = ("~P:", "~H:", "~W:")
 TINY = 1e-24
 # The share of a variance from which noise has a shape.
 MATERIAL = 1e-4
+# The share of the objective's noise that a formula which follows it may leave.
+SPANNED = 1e-3
 
 
 class Table:
@@ -137,6 +139,22 @@ class Table:
                 break
         assert best is not None
         return best
+
+    def spans(self, names: list[str]) -> bool:
+        """Return whether some columns can follow the objective from replicate to replicate."""
+        if not self.matched:
+            return True
+        target = self._values[1] / self.scale[:, None]
+        columns = [self._column(name)[1] / self.scale[:, None] for name in dict.fromkeys(names)]
+        design = np.stack([column.ravel() for column in columns], 1)
+        norm = np.linalg.norm(design, axis=0)
+        norm[norm < TINY] = np.inf
+        left = (
+            target.ravel()
+            - design / norm @ np.linalg.lstsq(design / norm, target.ravel(), rcond=1e-10)[0]
+        )
+        rms = np.sqrt((left**2).mean())
+        return bool(rms < max(3 * self.tolerance, SPANNED * np.sqrt((target**2).mean())))
 
     def entering(self, noise: list[str], others: list[str]) -> dict[str, float]:
         """Return with which coefficients columns enter, from their deviations within settings."""
