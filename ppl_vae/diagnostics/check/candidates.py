@@ -116,7 +116,7 @@ def _wrong_divergences(table: Table, columns: set[str], noise: list[str]) -> Ite
             ("floor ", "each example's KL is kept above"),
         ):
             if name.startswith(start):
-                text = f"{said} {name[len(start) :]} nats (free bits): no bound."
+                text = f"{said} {name[len(start) :]} nats (free bits): a looser bound."
                 roles = {"L": "L", "KL": name}
                 yield Candidate("formula", "kl", text, roles, noise, cost=7.0)
     if "|sum(log scale)|" in columns:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.diagnostics.check.habits import Habits
 from ppl_vae.diagnostics.check.likelihoods import bounds
 from ppl_vae.diagnostics.check.noise import LAYOUTS, Transform, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
@@ -27,7 +28,6 @@ NUMBERS_AT_ONCE = 2**22
 # Below this share of its variance, what is left of the objective once the truth at the same
 # noise is taken off is worth having.
 MATCHED_BELOW = 0.7
-CHANGED = 1e-4
 
 
 class Collector:
@@ -62,9 +62,7 @@ class Collector:
     def more(self, replicates: int) -> None:
         """Add so many replicates at every setting."""
         for number, visit in enumerate(self._visits):
-            start_streams(
-                derive(self._seed, "objective", number, self.num_replicates), self._pair.device
-            )
+            start_streams(self._stream(number, self.num_replicates), self._pair.device)
             with self._settings.at(visit.setting) as x:
                 self._evaluate(visit, x, replicates)
         kept = [v for v in self._visits if bool(torch.stack(v.values).isfinite().all())]
@@ -100,18 +98,12 @@ class Collector:
         return len(next(iter(noise.values()))) if noise else 0
 
     @property
-    def repeats(self) -> bool:
-        """Whether the objective returned the same value each time, at every setting."""
-        return all(len(set(torch.stack(v.values).tolist())) == 1 for v in self._visits)
+    def habits(self) -> Habits:
+        """What the objective does when it is called again."""
+        return Habits(self._objective, self._settings, self._visits, self._stream(0, 0))
 
-    @property
-    def changes(self) -> bool:
-        """Whether the same random numbers give another value now than in the first call."""
-        visit = self._visits[0]
-        start_streams(derive(self._seed, "objective", 0, 0), self._pair.device)
-        with self._settings.at(visit.setting) as x:
-            gap = float(self._objective(x).detach().double() - visit.values[0])
-        return abs(gap) > CHANGED * abs(float(visit.values[0]))
+    def _stream(self, number: int, replicates: int) -> int:
+        return derive(self._seed, "objective", number, replicates)
 
     def _evaluate(self, visit: Visit, x: Tensor, replicates: int) -> None:
         before = fingerprint(list(self._pair.parameters()))

@@ -62,6 +62,14 @@ class Explanation:
         weights = [self.weight(role).mean for role in self.candidate.roles]
         return not self.candidate.message and all(abs(w - 1) < NEAR for w in weights)
 
+    @property
+    def needs_its_extra(self) -> bool:
+        """Whether what should not be there is seen to be there, if it has such a role."""
+        if "extra" not in self.candidate.roles:
+            return True
+        weight = self.weight("extra")
+        return abs(weight.mean) > Z_LIMIT * weight.standard_error
+
     def says_something(self, *, ignore_constants: bool) -> bool:
         """Return whether it differs from the right formula."""
         if self.candidate.message or any(self.is_off(r) for r in self.candidate.roles):
@@ -137,7 +145,7 @@ def _tried(
             continue
         if candidate.message and not _is_told(found, right, matched=table.matched):
             continue
-        if found.says_something(ignore_constants=ignore):
+        if found.says_something(ignore_constants=ignore) and found.needs_its_extra:
             yield found
 
 

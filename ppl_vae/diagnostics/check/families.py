@@ -214,12 +214,12 @@ def _scaled(logits: Tensor, x: Tensor, factor: float) -> Tensor:
 
 _KL_FAMILIES = [
     Family("KL", _by_dimension(torch.clamp_min), 1e-3, 10.0,
-           "each latent dimension's KL is kept above {} nats (free bits): no bound."),
+           "each latent dimension's KL is kept above {} nats (free bits): a looser bound."),
     Family("KL", _by_dimension(_over_batch), 1e-3, 10.0,
            "each latent dimension's mean KL over the batch is kept above {} nats (free bits): "
-           "no bound."),
+           "a looser bound."),
     Family("KL", _by_example(torch.clamp_min), 1e-2, 100.0,
-           "each example's KL is kept above {} nats (free bits): no bound."),
+           "each example's KL is kept above {} nats (free bits): a looser bound."),
     Family("KL", _by_dimension(torch.clamp_max), 1e-2, 50.0,
            "each latent dimension's KL is cut off above {} nats."),
     Family("KL", _by_example(torch.clamp_max), 1e-2, 100.0,

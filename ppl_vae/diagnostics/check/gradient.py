@@ -11,14 +11,15 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.gradient_weights import NAMES, regressed
+from ppl_vae.diagnostics.check.gradient_words import z_limit
 from ppl_vae.diagnostics.check.noise import LAYOUTS, arrange, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.recorder import Recorder
+from ppl_vae.diagnostics.check.result import GroupGradient
 from ppl_vae.diagnostics.check.settings import Setting, Settings
 from ppl_vae.diagnostics.check.state import start_streams
 from ppl_vae.diagnostics.check.tails import corrected, skewness
 from ppl_vae.diagnostics.check.terms import Terms, Truth
-from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
@@ -27,31 +28,9 @@ NUM_RANDOM, NUM_COORDINATES = 2, 2048
 # Until when blocks are added: the noise of a direction, relative; the z-score of a wrong group,
 # and the standard errors of its weights.
 CLEAR, CLEARLY, TOLD = 0.02, 8.0, 0.1
-# Relative: what rounding may leave of the whole gradient, and what is too small to matter.
-ROUNDING, MATERIAL = 2e-5, 3e-3
-
-
-@dataclass(frozen=True)
-class GroupGradient:
-    """One parameter group's expected gradient against the right one.
-
-    Attributes:
-        group: its name.
-        ratio: of the objective's gradient along the right one to the right one's length; 1 is
-            right, 0 blocked, 2 doubled.
-        weights: with which coefficient each term's gradient enters, where it can be told.
-        z_score: of the difference, never negative; small where the gradient is right.
-        missing: parameters that the objective's gradient does not reach, though the right one
-            does.
-        is_part: whether these are some of the group and not all.
-    """
-
-    group: str
-    ratio: Estimate[float]
-    weights: dict[str, Estimate[float]]
-    z_score: float
-    missing: tuple[str, ...] = ()
-    is_part: bool = False
+# What is too small to matter, relative; what rounding may leave of the whole gradient, in units of
+# what it may leave of the value, as a gradient is rounded layer by layer, there and back.
+MATERIAL, ROUNDINGS = 3e-3, 4.0
 
 
 @dataclass
@@ -78,7 +57,7 @@ class Gradients:
         layout: of the noise, if the objective's is that of the guide; None if not.
         noise: columns with an expectation of zero to the weight with which they enter the
             objective; the gradient of these is taken off, draw by draw.
-        tolerance: what rounding may leave, relative to the terms.
+        tolerance: what rounding may leave of the value, relative to the terms.
         seed: of all noise.
     """
 
@@ -96,7 +75,7 @@ class Gradients:
         tolerance: float,
         seed: int,
     ) -> None:
-        self._noise_weights, self._rounding = noise, max(ROUNDING, tolerance)
+        self._noise_weights, self._rounding = noise, ROUNDINGS * tolerance
         self._pair, self._objective, self._truth = pair, objective, truth
         self._settings, self._layout, self._seed = settings, layout, seed
         self._weights = torch.tensor([weights[name] for name in NAMES], dtype=torch.float64)
@@ -105,6 +84,7 @@ class Gradients:
         self._visited = _few(visited)
         self._rows = [{group: _Rows() for group in self._groups} for _ in self._visited]
         self._lengths: dict[str, list[Tensor]] = {}
+        self._finite: dict[str, list[Tensor]] = {group: [] for group in self._groups}
         self.num_blocks = 0
 
     def more(self, blocks: int) -> None:
@@ -134,6 +114,11 @@ class Gradients:
                     return False
         return True
 
+    def is_doubtful(self) -> bool:
+        """Return whether a group is seen to be wrong, and not by far."""
+        limit = z_limit(len(self._groups))
+        return any(limit < group.z_score < CLEARLY for group in self.result().values())
+
     def result(self) -> dict[str, GroupGradient]:
         """Return what the blocks so far say, by group."""
         return {group: self._group(group) for group in self._groups}
@@ -144,7 +129,9 @@ class Gradients:
         ratio, weights = regressed(table, self._weights)
         missing = self._missing(group)
         is_part = 0 < len(missing) < len(self._groups[group])
-        return GroupGradient(group, ratio, weights, worst, missing, is_part)
+        is_finite = bool(torch.stack(self._finite[group]).all())
+        worst = worst if is_finite else math.inf
+        return GroupGradient(group, ratio, weights, worst, missing, is_part, is_finite)
 
     def _distance(self, row: _Rows) -> float:
         """Return the largest z-score over the directions; of a size that matters, else 0."""
@@ -235,10 +222,12 @@ class Gradients:
             assert row.directions is not None and row.coordinates is not None  # noqa: PT018
             terms = torch.stack([flat[place] for flat in right])
             expected = self._weights.to(terms) @ terms
-            row.components.append(row.directions @ (own[place] - expected))
-            row.sampled.append(torch.cat([own[place][None], terms])[:, row.coordinates])
+            self._finite[group].append(own[place].isfinite().all())
+            flat = own[place].nan_to_num(0.0, 0.0, 0.0)
+            row.components.append(row.directions @ (flat - expected))
+            row.sampled.append(torch.cat([flat[None], terms])[:, row.coordinates])
             sizes = [p.numel() for _, p in named]
-            parts = zip(named, own[place].split(sizes), expected.split(sizes), strict=True)
+            parts = zip(named, flat.split(sizes), expected.split(sizes), strict=True)
             for (name, _), mine, wanted in parts:
                 self._lengths[name].append(torch.stack([mine.norm(), wanted.norm()]).cpu())
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from scipy import stats
 
-from ppl_vae.diagnostics.check.gradient import GroupGradient
-from ppl_vae.diagnostics.check.result import Finding
+from ppl_vae.diagnostics.check.result import Finding, GroupGradient
 from ppl_vae.diagnostics.check.words import shown
 from ppl_vae.diagnostics.estimate import Estimate
 
@@ -32,10 +31,13 @@ def gradient_findings(
         weights: with which each term enters the objective's value.
     """
     limit = z_limit(len(groups))
-    return [_said(g, weights) for g in groups.values() if g.z_score > limit]
+    decoders = [g for g in groups.values() if set(g.weights) == {"log_likelihood"}]
+    # Without it in any decoder, it is not z that is detached.
+    lost = bool(decoders) and all(_is(g.ratio, 0.0) for g in decoders)
+    return [_said(g, weights, lost=lost) for g in groups.values() if g.z_score > limit]
 
 
-def _said(group: GroupGradient, weights: dict[str, float]) -> Finding:
+def _said(group: GroupGradient, weights: dict[str, float], *, lost: bool) -> Finding:
     name, ratio = group.group, group.ratio
     right = f"the gradient of the objective's own value in {name}"
     share = {
@@ -49,8 +51,15 @@ def _said(group: GroupGradient, weights: dict[str, float]) -> Finding:
     whole = [term for term, w in share.items() if _is(w, 1.0) and w.z_score(0.0) > SEEN]
     # Where its parts cancel, the whole vanishes by chance.
     enters = any(abs(w.mean) > Z_LIMIT * w.standard_error for w in share.values())
-    if group.is_part:
+    if not group.is_finite:
+        message = f"the gradient in {name} is not finite: log(0), sqrt(0) or 0/0 on the way?"
+    elif group.is_part:
         message = f"no gradient reaches a part of {name}: detached, or not called?"
+    elif lost and "log_likelihood" in blocked:
+        message = (
+            f"no gradient of the log-likelihood reaches {name}: is the reconstruction detached, "
+            "or under no_grad?"
+        )
     elif (share and len(blocked) == len(share)) or (_is(ratio, 0.0) and not enters):
         message = (
             f"no gradient reaches {name}: detached, under no_grad, or z sampled without "

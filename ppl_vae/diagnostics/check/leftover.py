@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ppl_vae.diagnostics.check.collect import Collector
-from ppl_vae.diagnostics.check.gradient import GroupGradient
 from ppl_vae.diagnostics.check.gradient_words import Z_LIMIT
-from ppl_vae.diagnostics.check.result import Finding
+from ppl_vae.diagnostics.check.result import Finding, GroupGradient
 from ppl_vae.diagnostics.check.terms import Truth
 
 LIKELIHOOD_ONLY = {"log_likelihood"}
@@ -23,6 +22,7 @@ def leftover(rms: float, truth: Truth, collector: Collector) -> Finding:
         truth: the right terms.
         collector: of the draws.
     """
+    habits = collector.habits
     likelihood = "log_likelihood, " if truth.observed else ""
     message = (
         f"the objective is no weighted sum of {likelihood}log_prior and entropy: the nearest "
@@ -33,11 +33,13 @@ def leftover(rms: float, truth: Truth, collector: Collector) -> Finding:
         message += " It draws Bernoulli noise of its own: dropout left on?"
     if collector.seen.others:
         message += " It draws other noise than that of z: is some added to the data, or to z?"
-    if collector.repeats:
+    if habits.ignores_data:
+        message += " It gives the same for other data: does it use what it is passed?"
+    if habits.repeats:
         message += (
             " It returns the same value each time: is its noise drawn once, or a seed set inside?"
         )
-    elif collector.changes:
+    elif habits.changes:
         message += (
             " The same random numbers gave another value in a later call: does it keep a state, "
             "such as a schedule of the KL's weight, or a generator of its own?"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.diagnostics.check.state import fingerprint, unchanged
+from ppl_vae.diagnostics.check.state import Values, fingerprint, unchanged
 from ppl_vae.pair import Pair
 
 KINDS = {"elbo": 1.0, "loss": -1.0}
@@ -43,6 +43,8 @@ class Objective:
         self.kind = checks.name("kind", kind, KINDS)
         self.reduction = checks.name("reduction", reduction, REDUCTIONS)
         self._function, self._pair = function, pair
+        # What each call moves on, such as the iterations of a spectral norm.
+        self._buffers = Values(pair.buffers())
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the estimate of the ELBO per example, a scalar, as the function means it."""
@@ -50,7 +52,8 @@ class Objective:
 
     def each(self, x: Tensor) -> Tensor:
         """Return the estimate of each example's ELBO; of their mean, where that is returned."""
-        result = self._shaped(self._function(x), x)
+        with self._buffers.kept():
+            result = self._shaped(self._function(x), x)
         if self.reduction == "sum":
             result = result / self._pair.num_examples(x)
         return KINDS[self.kind] * result
@@ -114,7 +117,8 @@ class Objective:
                 checks.message(
                     f"an objective that returns a tensor, {what}",
                     type(result).__name__,
-                    "Return the tensor from which backward() would be called, without item().",
+                    "Return the tensor from which backward() would be called: without item(), and "
+                    "out of a dict or a tuple, lambda x: vae.loss(x)['loss'].",
                 )
             )
         if not result.is_floating_point():

@@ -4,7 +4,8 @@ A right objective fails at most once in 1000 checks, by these shares. The value 
 more than four times; each time the misfit of the right formula is tested at the level 1e-6, and
 that of three weights at five standard errors: 4 (1e-6 + 3 * 6e-7) < 2e-5. Once more after a wrong
 gradient, which has failed by then anyway. Gradients: 3e-4 for all groups, settings, directions
-and looks together (`gradient_words`). Numbers per example: 1e-5 (`examples`). Each of these tests
+and looks together (`gradient_words`), and who fails is looked at again with three times the draws,
+unless the failure is plain. Numbers per example: 1e-5 (`examples`). Each of these tests
 converts Student's t by its degrees of freedom; what is left of the 1000th is for tails that are
 heavier than those of a Normal at ten replicates.
 """
@@ -15,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.examples import example_findings
-from ppl_vae.diagnostics.check.gradient import Gradients, GroupGradient
+from ppl_vae.diagnostics.check.gradient import Gradients
 from ppl_vae.diagnostics.check.gradient_words import gradient_findings
 from ppl_vae.diagnostics.check.leftover import localised
 from ppl_vae.diagnostics.check.objective import Objective
-from ppl_vae.diagnostics.check.result import ElboCheck, Finding
+from ppl_vae.diagnostics.check.result import ElboCheck, Finding, GroupGradient
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.table import NOISE, ONE
 from ppl_vae.diagnostics.check.terms import Truth
@@ -29,6 +30,7 @@ from ppl_vae.pair import Pair
 
 NUM_SETTINGS = 22
 GRADIENT_BLOCKS = (16, 40, 64)
+MORE_IN_DOUBT = 2
 # The weight from which noise without an expectation counts as entering.
 ENTERS = 0.02
 TERMS = {"log_likelihood": "L", "log_prior": "P", "entropy": "H", "constant": ONE}
@@ -130,6 +132,8 @@ class Check:
             gradients.more(target - gradients.num_blocks)
             if gradients.is_clear():
                 break
+        if gradients.is_doubtful():
+            gradients.more(MORE_IN_DOUBT * gradients.num_blocks)
         found = gradients.result()
         return found, gradient_findings(found, weights) if judged else []
 

@@ -11,9 +11,33 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ppl_vae.diagnostics.check.gradient import GroupGradient
 from ppl_vae.diagnostics.check.words import shown
 from ppl_vae.diagnostics.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class GroupGradient:
+    """One parameter group's expected gradient against the right one.
+
+    Attributes:
+        group: its name.
+        ratio: of the objective's gradient along the right one to the right one's length; 1 is
+            right, 0 blocked, 2 doubled.
+        weights: with which coefficient each term's gradient enters, where it can be told.
+        z_score: of the difference, never negative; small where the gradient is right.
+        missing: parameters that the objective's gradient does not reach, though the right one
+            does.
+        is_part: whether these are some of the group and not all.
+        is_finite: whether the objective's gradient was, at all draws.
+    """
+
+    group: str
+    ratio: Estimate[float]
+    weights: dict[str, Estimate[float]]
+    z_score: float
+    missing: tuple[str, ...] = ()
+    is_part: bool = False
+    is_finite: bool = True
 
 
 @dataclass(frozen=True)

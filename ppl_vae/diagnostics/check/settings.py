@@ -22,6 +22,9 @@ SIZES = (1, 2, 3, 5, 8, 12)
 TRIALS_PER_STRENGTH, WANTED_TRIALS = 16, 40
 # Beyond these logits float32 probabilities have lost the digits that a right objective needs.
 LARGEST_LOGIT = 8.0
+# Beyond these log-scales a right objective may meet its guards, such as a log-variance that is
+# clamped at 10.
+LARGEST_LOG_SCALE = 4.0
 DEPENDENT_STRENGTH = 0.15
 
 
@@ -72,7 +75,7 @@ class Settings:
         fits: Callable[[Tensor], bool],
     ) -> None:
         self._pair, self._truth, self._x = pair, truth, x
-        self._values = Values(pair)
+        self._values = Values([*pair.parameters(), *pair.buffers()])
         self._random = torch.Generator().manual_seed(derive(seed, "settings"))
         self._groups = pair.parameter_groups()
         self.sizes = [size for size in SIZES if self._serves(size, fits)]
@@ -194,24 +197,28 @@ class Settings:
 
     @torch.no_grad()
     def _features(self, x: Tensor) -> Tensor:
-        """Return what describes a setting: the terms, how they vary, and the scales' logarithm."""
+        """Return what describes a setting: the terms, how they vary, and what may be extreme."""
         terms = self._truth.run(x, num_particles=6)
         likelihood, prior, entropy = terms.three()
         noise = likelihood.std(0).mean()
-        logits = 0.0
-        for site in terms.model.values():
+        logits = log_scale = 0.0
+        for site in [*terms.model.values(), *terms.guide.values()]:
             fn = base(site["fn"])
             if site["is_observed"] and type(fn).__name__ == "Bernoulli":
                 logits = float(fn.logits.abs().flatten().float().quantile(0.99))  # pyright: ignore
+            scale = getattr(fn, "scale", None)
+            if scale is not None:
+                log_scale = max(log_scale, float(scale.log().abs().max()))
         shown = [likelihood.mean(), prior.mean(), entropy.mean(), noise]
         row = torch.stack(shown).double().cpu()
-        return torch.cat([row, row.new_tensor([logits])])
+        return torch.cat([row, row.new_tensor([logits, log_scale])])
 
     def _is_sane(self, features: Tensor, own: Tensor) -> bool:
-        if not bool(features.isfinite().all()) or float(features[4]) > max(
-            LARGEST_LOGIT, 1.2 * float(own[4])
-        ):
+        if not bool(features.isfinite().all()):
             return False
+        for place, largest in ((4, LARGEST_LOGIT), (5, LARGEST_LOG_SCALE)):
+            if float(features[place]) > max(largest, 1.2 * float(own[place])):
+                return False
         numbers = self._x[0].numel() if self._x.dim() > 1 else 1
         codes = _codes(self._truth)
         far = (features - own).abs()[:3]

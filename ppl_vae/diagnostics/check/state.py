@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -75,16 +75,24 @@ def start_streams(number: int, device: torch.device) -> None:
 
 
 class Values:
-    """What parameters and buffers hold, to be put back between two states of a check."""
+    """What some parameters or buffers hold, to be put back between two states of a check."""
 
-    def __init__(self, pair: nn.Module) -> None:
-        self._tensors = [*pair.parameters(), *pair.buffers()]
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self._tensors = list(tensors)
         self._values = [tensor.detach().clone() for tensor in self._tensors]
 
     def put_back(self) -> None:
         """Make all values what they were when this was made."""
         for tensor, value in zip(self._tensors, self._values, strict=True):
             tensor.data.copy_(value)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put all values back at the end of a block."""
+        try:
+            yield
+        finally:
+            self.put_back()
 
 
 def fingerprint(parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
 from ppl_vae.diagnostics.check.recorder import Recorder
+from ppl_vae.diagnostics.check.state import Values
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site, density_sites, latent_sites, observed_sites
@@ -77,11 +78,12 @@ class Truth:
     """
 
     def __init__(self, pair: Pair, x: Tensor, *, steady: bool = False) -> None:
-        self._pair = pair
-        with Recorder() as recorder:
-            guide: Any = poutine.trace(pair.guide).get_trace(x)
-            model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
-        plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
+        self._pair, self._buffers = pair, Values(pair.buffers())
+        with self._buffers.kept():
+            with Recorder() as recorder:
+                guide: Any = poutine.trace(pair.guide).get_trace(x)
+                model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+            plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
         sites = [*density_sites(model).values(), *density_sites(guide).values()]
         frames = [frame for site in sites for frame in site["cond_indep_stack"]]
         self._nesting = max((-frame.dim for frame in frames if frame.dim is not None), default=0)
@@ -149,7 +151,7 @@ class Truth:
         if self._vectorised_or_unknown(count):
             plate = pyro.plate(PARTICLES, count, dim=-1 - self._nesting)
         inject: Any = nullcontext() if noise is None else Inject(self._fit(noise), transform)
-        with poutine.block(), plate:
+        with self._buffers.kept(), poutine.block(), plate:
             with inject:
                 guide: Any = poutine.trace(pair.guide).get_trace(x)
             model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)

@@ -177,7 +177,7 @@ class Value:
         if found.is_exact:
             return False
         candidate = found.candidate
-        if self.collector.repeats and candidate.is_drawn:
+        if self.collector.habits.repeats and candidate.is_drawn:
             return True  # the same value each time is no draw
         # Noise that is none of the terms' may pass for pieces of them, or for a quantity added.
         others = self.collector.seen.drops or self.collector.seen.others

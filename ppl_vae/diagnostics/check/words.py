@@ -13,6 +13,8 @@ from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 
 LOG_2PI = math.log(2 * math.pi)
 RELATIVE = 3e-3
+# The relative error from which a weight's value is not guessed.
+GUESSED = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def ratio(weight: float, error: float, quantities: Quantities) -> tuple[str, str
 
     if near(size, 1.0, error):
         return f"{sign}1", turned
+    if error > GUESSED * size:
+        return "", turned
     sizes = quantities.factors()
     for value, text, why in (
         (2.0, "2", "counted twice, or a half left out?"),
