@@ -10,21 +10,16 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.dependence import STARTS, ascend
+from ppl_vae.diagnostics.check.extremes import extremes, is_extreme
 from ppl_vae.diagnostics.check.perturb import perturbed, spread_out
 from ppl_vae.diagnostics.check.state import Values
 from ppl_vae.diagnostics.check.terms import Truth
-from ppl_vae.elbos.closed_kl import base
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
 STRENGTHS = (1.5, 0.8, 0.4, 0.2, 0.1, 0.03)
 SIZES = (1, 2, 3, 5, 8, 12)
 TRIALS_PER_STRENGTH, WANTED_TRIALS = 16, 40
-# Beyond these logits float32 probabilities have lost the digits that a right objective needs.
-LARGEST_LOGIT = 8.0
-# Beyond these log-scales a right objective may meet its guards, such as a log-variance that is
-# clamped at 10.
-LARGEST_LOG_SCALE = 4.0
 DEPENDENT_STRENGTH = 0.15
 
 
@@ -201,24 +196,13 @@ class Settings:
         terms = self._truth.run(x, num_particles=6)
         likelihood, prior, entropy = terms.three()
         noise = likelihood.std(0).mean()
-        logits = log_scale = 0.0
-        for site in [*terms.model.values(), *terms.guide.values()]:
-            fn = base(site["fn"])
-            if site["is_observed"] and type(fn).__name__ == "Bernoulli":
-                logits = float(fn.logits.abs().flatten().float().quantile(0.99))  # pyright: ignore
-            scale = getattr(fn, "scale", None)
-            if scale is not None:
-                log_scale = max(log_scale, float(scale.log().abs().max()))
         shown = [likelihood.mean(), prior.mean(), entropy.mean(), noise]
         row = torch.stack(shown).double().cpu()
-        return torch.cat([row, row.new_tensor([logits, log_scale])])
+        return torch.cat([row, extremes(terms)])
 
     def _is_sane(self, features: Tensor, own: Tensor) -> bool:
-        if not bool(features.isfinite().all()):
+        if not bool(features.isfinite().all()) or is_extreme(features[4:], own[4:]):
             return False
-        for place, largest in ((4, LARGEST_LOGIT), (5, LARGEST_LOG_SCALE)):
-            if float(features[place]) > max(largest, 1.2 * float(own[place])):
-                return False
         numbers = self._x[0].numel() if self._x.dim() > 1 else 1
         codes = _codes(self._truth)
         far = (features - own).abs()[:3]

@@ -77,6 +77,10 @@ class Table:
         """Return a column's means, (settings,)."""
         return self._column(name)[0]
 
+    def deviations(self, name: str) -> np.ndarray:
+        """Return a column's deviations from its means, (settings, draws)."""
+        return self._column(name)[1]
+
     def _column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._split:
             rows = [sample.columns[name] for sample in self.samples]

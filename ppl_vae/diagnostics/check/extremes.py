@@ -1,0 +1,46 @@
+"""How far parameters may be perturbed before float32, or a guard, fails a right objective."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.terms import Terms
+from ppl_vae.elbos.closed_kl import base
+
+# Probabilities of larger logits have lost their digits.
+LOGIT = 8.0
+# A log-variance that is clamped at 10 meets its clamp at a log-scale of 5.
+LOG_SCALE = 4.5
+# A Beta of a smaller concentration than 1/2 has draws that are 1 in float32.
+LOG_CONCENTRATION = math.log(2.0)
+LIMITS = torch.tensor([LOGIT, LOG_SCALE, LOG_CONCENTRATION], dtype=torch.float64)
+# By how much a pair that is beyond a limit may be perturbed further.
+FURTHER = 1.2
+CONCENTRATIONS = {
+    "Beta": ("concentration0", "concentration1"),
+    "Dirichlet": ("concentration",),
+}
+
+
+def extremes(terms: Terms) -> Tensor:
+    """Return the largest logit, log-scale, and negative log-concentration, (3,)."""
+    found = torch.zeros_like(LIMITS)
+    for site in [*terms.model.values(), *terms.guide.values()]:
+        fn = base(site["fn"])
+        kind = type(fn).__name__
+        if site["is_observed"] and kind == "Bernoulli":
+            found[0] = float(fn.logits.abs().flatten().float().quantile(0.99))  # pyright: ignore
+        scale = getattr(fn, "scale", None)
+        if scale is not None:
+            found[1] = max(found[1], float(scale.log().abs().max()))
+        for name in CONCENTRATIONS.get(kind, ()):
+            found[2] = max(found[2], float(-getattr(fn, name).log().min()))
+    return found
+
+
+def is_extreme(found: Tensor, own: Tensor) -> bool:
+    """Return whether a pair that is perturbed is beyond a limit, and further than it was."""
+    return bool((found > torch.maximum(LIMITS, FURTHER * own)).any())
