@@ -44,9 +44,15 @@ class Habits:
 
     @property
     def ignores_data(self) -> bool:
-        """Whether it gives the same value for other data of the same size."""
+        """Whether it gives the same value where all data are 0."""
         with self._settings.at(self._visits[0].setting) as x:
-            return torch.equal(self._called(x), self._called(torch.zeros_like(x)))
+            blank = torch.zeros_like(x)
+            try:
+                return not torch.equal(x, blank) and torch.equal(
+                    self._called(x), self._called(blank)
+                )
+            except Exception:
+                return False  # it reads them, as it refuses such data
 
     def _called(self, x: Tensor) -> Tensor:
         start_streams(self._stream, x.device)

@@ -33,8 +33,6 @@ def leftover(rms: float, truth: Truth, collector: Collector) -> Finding:
         message += " It draws Bernoulli noise of its own: dropout left on?"
     if collector.seen.others:
         message += " It draws other noise than that of z: is some added to the data, or to z?"
-    if habits.ignores_data:
-        message += " It gives the same for other data: does it use what it is passed?"
     if habits.repeats:
         message += (
             " It returns the same value each time: is its noise drawn once, or a seed set inside?"

@@ -72,6 +72,11 @@ class Value:
         """Return what is wrong, with its cause where one is known."""
         if not self.rounds.is_wrong:
             return self._exactly_wrong()
+        if self._truth.observed and self.collector.habits.ignores_data:
+            message = (
+                "the objective is the same where all data are 0: does it use what it is passed?"
+            )
+            return [Finding("formula", "objective", "a function of x", "x not read", message)]
         if self.collector.seen.drops:
             found = self._without_dropout()
             if found:
