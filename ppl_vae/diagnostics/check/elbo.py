@@ -55,7 +55,8 @@ def check_elbo(
         kind: ``loss`` if the objective is the negative ELBO, ``elbo`` if it is the ELBO.
         reduction: over the examples: ``mean`` or ``sum`` (it returns a scalar), or ``none`` (one
             number per example).
-        num_replicates: the most evaluations at each setting, at least 10.
+        num_replicates: the most evaluations of the value at each setting, at least 10; of the
+            gradient there are up to 384 at three of them.
         seed: of everything random.
         ignore_constants: whether what depends on no parameter may be left out.
 

@@ -49,7 +49,7 @@ def check_kl(
         reduction: over the examples: ``none``, ``mean`` or ``sum``. With ``none`` the function
             returns one number per example, or one per entry of the batch; a scalar where there
             is no batch.
-        num_replicates: the most evaluations at each setting, at least 10.
+        num_replicates: the most evaluations of the value at each setting, as in `check_elbo`.
         seed: of everything random.
         ignore_constants: whether what depends on no parameter may be left out.
 
