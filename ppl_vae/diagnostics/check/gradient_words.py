@@ -31,9 +31,9 @@ def gradient_findings(
         weights: with which each term enters the objective's value.
     """
     limit = z_limit(len(groups))
-    decoders = [g for g in groups.values() if set(g.weights) == {"log_likelihood"}]
-    # Without it in any decoder, it is not z that is detached.
-    lost = bool(decoders) and all(_is(g.ratio, 0.0) for g in decoders)
+    # Where it reaches no group at all, not even a decoder, it is neither z nor one of the two.
+    found = [g.weights["log_likelihood"] for g in groups.values() if "log_likelihood" in g.weights]
+    lost = len(found) > 1 and all(_is(weight, 0.0) for weight in found)
     return [_said(g, weights, lost=lost) for g in groups.values() if g.z_score > limit]
 
 
