@@ -130,9 +130,9 @@ class Check:
             if 2 * target > max(self._budget, 2 * GRADIENT_BLOCKS[0]):
                 break
             gradients.more(target - gradients.num_blocks)
-            if gradients.is_clear():
-                break
-        if gradients.is_doubtful():
+            if gradients.is_clear() or (explanation is not None and not judged):
+                break  # nothing hangs on it
+        if judged and gradients.is_doubtful():
             gradients.more(MORE_IN_DOUBT * gradients.num_blocks)
         found = gradients.result()
         return found, gradient_findings(found, weights) if judged else []

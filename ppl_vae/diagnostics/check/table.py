@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ppl_vae.diagnostics.check.fit import Fit
@@ -36,7 +38,7 @@ class Table:
         self.scale = np.array([sample.scale for sample in samples])
         self.batch_size = np.array([float(sample.batch_size) for sample in samples])
         # Columns that every setting has, with finite numbers.
-        kept = [{n for n, c in s.columns.items() if np.isfinite(c).all()} for s in samples]
+        kept = [{n for n, c in s.columns.items() if math.isfinite(c.sum())} for s in samples]
         for sample in samples:
             sample.columns = {n: sample.columns[n] for n in sorted(set.intersection(*kept))}
             sample.columns[ONE] = np.ones_like(sample.columns["L"])
