@@ -42,6 +42,16 @@ def test_right_objectives_pass(entry):
     assert check(entry).passed
 
 
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("a clamp that is never met", 29), ("autocast", 11), ("k3, numpy's noise", 22)],
+)
+def test_right_objectives_pass_where_they_once_did_not(name, seed):
+    """A perturbation that met the clamp, bfloat16 gradients, and noise of infinite variance."""
+    (entry,) = [entry for entry in RIGHT if entry.name == name]
+    assert check(entry, seed).passed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", WRONG, ids=lambda e: e.name)
 def test_all_wrong_objectives_are_diagnosed(entry):

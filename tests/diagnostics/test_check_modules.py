@@ -101,6 +101,9 @@ def test_a_detached_reconstruction_is_told_from_a_detached_sample(x):
     detached = logits_loss(encoder, decoder, decoded=lambda logits: logits.detach())
     result = check_elbo(detached, pair, x)
     assert any("is the reconstruction detached" in f.message for f in result.findings)
+    of_sample = check_elbo(logits_loss(encoder, lambda z: decoder(z.detach())), pair, x)
+    assert any("through z" in f.message for f in of_sample.findings), str(of_sample)
+    assert not any("reconstruction" in f.message for f in of_sample.findings)
 
 
 def test_an_objective_that_does_not_read_its_argument_is_told(x):

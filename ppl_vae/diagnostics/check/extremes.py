@@ -14,7 +14,8 @@ from ppl_vae.elbos.closed_kl import base
 LOGIT = 8.0
 # A log-variance that is clamped at 10 meets its clamp at a log-scale of 5.
 LOG_SCALE = 4.5
-# A Beta of a smaller concentration than 1/2 has draws that are 1 in float32.
+# A Beta of a smaller concentration than 1/2 has so many draws that float32 rounds to 1 that they
+# shift the mean of its log-density.
 LOG_CONCENTRATION = math.log(2.0)
 LIMITS = torch.tensor([LOGIT, LOG_SCALE, LOG_CONCENTRATION], dtype=torch.float64)
 # By how much a pair that is beyond a limit may be perturbed further.
