@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from logging import getLogger
 
 import torch
 from torch import Tensor
 
 from ppl_vae.inference.compilation.constants import UntraceableError
-from ppl_vae.inference.compilation.cuda_graph import Captured
+from ppl_vae.inference.compilation.cuda_graph import Captured, why_not_captured
 from ppl_vae.inference.compilation.graph import Graph
 from ppl_vae.inference.compilation.lowering import lower
 from ppl_vae.inference.compilation.update_graph import Updates
 
+log = getLogger("ppl_vae.inference")
 Tensors = Sequence[Tensor]
 
 
@@ -53,17 +55,23 @@ class Chunk:
             self._noise.append(memory)
             self._fills.append(list(memory.unbind(0)) if num_steps > 1 else [memory])
 
-    def compile(self, arguments: Tensors, *, name: str) -> None:
-        """Turn the steps into machine code.
+    def compile(self, arguments: Tensors, *, name: str, capture: bool) -> None:
+        """Turn the steps into machine code; on a GPU record its kernels if `capture`.
 
         Raises:
             UntraceableError: that cannot be done here.
         """
         given = self._given(arguments)
-        run = lower(self.body, given, name=name)
-        if given[0].is_cuda:
-            run = Captured(run, self.draw, given, len(arguments))
-        self._run = run
+        self._run = lower(self.body, given, name=name)
+        if capture and any(t.is_cuda for t in given):
+            reason = why_not_captured(self.graph.module, given)
+            if reason is None:
+                try:
+                    self._run = Captured(self._run, self.draw, given, len(arguments))
+                    return
+                except RuntimeError as error:  # torch's of an operation that CUDA cannot record
+                    reason = str(error).splitlines()[0]
+            log.warning("compiled, but its kernels are launched one by one: %s", reason)
 
     def __call__(self, arguments: Tensors) -> list[Tensor]:
         """Take the steps; return the losses, (num_steps,), and gradients if none were applied."""

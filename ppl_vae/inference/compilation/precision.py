@@ -11,22 +11,42 @@ import torch
 from ppl_vae import checks
 
 
-def autocast(precision: str | None) -> Callable[[], AbstractContextManager[object]]:
-    """Return what makes the context of a step: nothing, or ``torch.autocast`` for ``bf16``.
-
-    Raises:
-        ValueError: another precision, or a processor without bfloat16.
-    """
+def check_precision(precision: str | None) -> None:
+    """Raise ValueError for another precision than ``bf16``, or where nothing here has bfloat16."""
     if precision is None:
-        return nullcontext
+        return
     checks.name("precision", precision, ["bf16"])
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
-    has_bf16 = torch.cuda.is_bf16_supported() if kind == "cuda" else cpu_has_bf16()
-    if not has_bf16:
+    if not any(map(_has_bf16, ("cpu", "cuda"))):
         raise ValueError(
             checks.message("a processor with bfloat16", "one without", "Leave precision at None.")
         )
-    return partial(torch.autocast, kind, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def autocast(
+    precision: str | None, device: torch.device
+) -> Callable[[], AbstractContextManager[object]]:
+    """Return what makes the context of a step on `device`: ``torch.autocast`` for ``bf16``.
+
+    Raises:
+        ValueError: the device has no bfloat16.
+    """
+    if precision is None:
+        return nullcontext
+    if not _has_bf16(device.type):
+        raise ValueError(
+            checks.message(
+                "parameters on a device with bfloat16",
+                f"parameters on {device}, which has none",
+                "Leave precision at None, or move the model.",
+            )
+        )
+    return partial(torch.autocast, device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def _has_bf16(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return kind == "cpu" and cpu_has_bf16()
 
 
 def cpu_has_bf16() -> bool:

@@ -52,6 +52,7 @@ class Stepper:
         optimizer: who changes them.
         roots: the objects whose Python state the graph holds.
         backend: ``inductor`` or ``eager``.
+        cuda_graph: whether the compiled step's kernels are launched as one, on a GPU.
         autocast: makes the context of the traced run, for lower precision.
 
     Raises:
@@ -67,11 +68,12 @@ class Stepper:
         roots: Sequence[object],
         *,
         backend: str,
+        cuda_graph: bool = True,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._program, self._autocast = program, autocast
         self.parameters = list(parameters)
-        self._optimizer, self._backend = optimizer, backend
+        self._optimizer, self._backend, self._cuda_graph = optimizer, backend, cuda_graph
         self._pointers = [p.data_ptr() for p in self.parameters]
         device = self.parameters[0].device
         with TRACING, pyro.validation_enabled(False):  # noqa: FBT003
@@ -130,7 +132,7 @@ class Stepper:
         chunk = Chunk(self.graph, self._trained, self.updates, num_steps=num_steps, each=each)
         if self._backend == "inductor":
             name = f"{num_steps} steps" if num_steps > 1 else "a step"
-            chunk.compile(arguments, name=name)
+            chunk.compile(arguments, name=name, capture=self._cuda_graph)
             self._compare(chunk, arguments)
         return chunk
 

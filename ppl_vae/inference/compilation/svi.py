@@ -20,7 +20,7 @@ from ppl_vae.inference.batches import Batches
 from ppl_vae.inference.compilation.call import Call
 from ppl_vae.inference.compilation.constants import UntraceableError
 from ppl_vae.inference.compilation.lowering import BACKENDS
-from ppl_vae.inference.compilation.precision import autocast
+from ppl_vae.inference.compilation.precision import autocast, check_precision
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.deferred import deferred
 
@@ -59,6 +59,7 @@ class CompiledSVI:
         backend: ``inductor``, or ``eager`` to run the traced operations one by one.
         precision: ``bf16`` multiplies matrices in bfloat16, where the processor can; the loss
             that this changes is logged.
+        cuda_graph: on a GPU, launch a step's kernels as one CUDA graph, where CUDA can record it.
 
     Attributes:
         is_compiled: whether the last step was done by a graph.
@@ -88,10 +89,12 @@ class CompiledSVI:
         *,
         backend: str = "inductor",
         precision: str | None = None,
+        cuda_graph: bool = True,
     ) -> None:
         checks.name("backend", backend, BACKENDS)
+        check_precision(precision)
         self.model, self.guide, self.optim, self.loss = model, guide, optim, loss
-        self.backend, self.precision = backend, precision
+        self.backend, self.precision, self.cuda_graph = backend, precision, cuda_graph
         self.why_eager: str | None = None
         self.is_compiled = False
         self._svi = SVI(model, guide, optim, loss)
@@ -101,7 +104,6 @@ class CompiledSVI:
         self._steppers: dict[object, Stepper] = {}
         self._traces: dict[object, int] = {}
         self._lock = threading.RLock()
-        self._autocast = autocast(precision)
 
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
         """Take one step and return the loss before it, in nats.
@@ -222,15 +224,17 @@ class CompiledSVI:
 
     def _build(self, key: object, call: Call) -> Stepper | None:
         roots = [self.model, self.guide, self.loss]
+        parameters = list(self._parameters.values())
         try:
             self._steppers[key] = Stepper(
                 call.program(partial(self._gradient, self.model, self.guide), self._dtype()),
                 call.tensors(),
-                list(self._parameters.values()),
+                parameters,
                 self.optim,
                 roots if call.data is None else [*roots, call.data],
                 backend=self.backend,
-                autocast=self._autocast,
+                cuda_graph=self.cuda_graph,
+                autocast=autocast(self.precision, parameters[0].device),
             )
         except UntraceableError as error:
             self._give_up(str(error))

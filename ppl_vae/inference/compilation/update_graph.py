@@ -62,7 +62,9 @@ class Updates:
         rates = [g["lr"] for g in self._groups]
         if rates != self._seen:
             self._seen = [float(rate) for rate in rates]
-            self._rates.copy_(torch.tensor(self._seen, dtype=torch.float64))
+            on_gpu = self._rates.is_cuda  # from pinned memory, a copy waits for nothing
+            rates = torch.tensor(self._seen, dtype=torch.float64, pin_memory=on_gpu)
+            self._rates.copy_(rates, non_blocking=on_gpu)
 
     def after(self, num_steps: int) -> None:
         """Tell the optimisers what they keep as Python numbers."""
