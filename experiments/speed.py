@@ -11,30 +11,17 @@ noise and the others Pyro's loss at the first parameters.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import torch
 import typer
-from speed_systems import by_hand, pyro_steps
 from speed_systems.growth import grow
 from speed_systems.pictures import draw, draw_growth
-from speed_systems.systems import SYSTEMS, Data, System
-from speed_systems.timing import (
-    LOWER,
-    MEAN,
-    OURS,
-    OURS_BF16,
-    SAME,
-    WRITTEN,
-    products_per_second,
-    require,
-    timed,
-)
-
-Ways = Callable[[int], object]
+from speed_systems.systems import SYSTEMS
+from speed_systems.timing import products_per_second, timed
+from speed_systems.ways import ways_of
 
 
 def main(
@@ -85,72 +72,6 @@ def use_threads(threads: int) -> None:
         threads = min(threads, len(os.sched_getaffinity(0)))
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     torch.set_num_threads(threads)
-
-
-def ways_of(
-    system: System, data: Data, device: str, backend: str, seed: int
-) -> tuple[dict[str, Ways], dict[str, float]]:
-    """Return all ways to take the system's steps, and how far their losses are from Pyro's."""
-    same = pyro_steps.difference(system, data, device, backend, seed)
-    gaps = {OURS: require(system, OURS, same, SAME)}
-    written = by_hand.difference(system, data, device, pyro_steps.LOSSES[system.elbo], seed)
-    gaps["PyTorch"] = gaps["torch.compile"] = require(system, "PyTorch", written, WRITTEN)
-    ways = {
-        "Pyro SVI": pyro_steps.by_pyro(system, data, device),
-        "PyTorch": by_hand.steps(system, data, device, compile=False),
-    }
-    if backend != "eager":
-        ways["torch.compile"] = by_hand.steps(system, data, device, compile=True)
-        add_numpyro(ways, gaps, system, data, device, seed)
-    ways[OURS] = pyro_steps.by_graph(system, data, device, backend)
-    if backend != "eager" and data.images is not None:
-        add_bf16(ways, gaps, system, data, device, seed)
-    return ways, gaps
-
-
-def add_bf16(
-    ways: dict[str, Ways],
-    gaps: dict[str, float],
-    system: System,
-    data: Data,
-    device: str,
-    seed: int,
-) -> None:
-    """Add the compiled step in bfloat16, if the processor has it."""
-    try:
-        steps = pyro_steps.by_graph(system, data, device, "inductor", "bf16")
-    except ValueError:
-        return
-    gap = pyro_steps.difference(system, data, device, "inductor", seed, "bf16")
-    gaps[OURS_BF16] = require(system, OURS_BF16, gap, LOWER)
-    ways[OURS_BF16] = steps
-
-
-def add_numpyro(
-    ways: dict[str, Ways],
-    gaps: dict[str, float],
-    system: System,
-    data: Data,
-    device: str,
-    seed: int,
-) -> None:
-    """Add NumPyro's steps, if it is installed."""
-    try:
-        from speed_systems import by_numpyro
-    except ImportError:
-        return
-    take, mean_loss = by_numpyro.make(system, data)
-    x = data.batch(torch.arange(system.batch_size, device=device))
-    count = 20_000 if system.name == "toy" else 20
-    pair = system.make().to(device)
-    elbo = pyro_steps.LOSSES[system.elbo](
-        num_particles=count, vectorize_particles=True, max_plate_nesting=1
-    )
-    torch.manual_seed(seed)
-    expected = elbo.loss(pair.model, pair.guide, x)
-    gap = abs(mean_loss(by_numpyro.array(x), count) - expected) / abs(expected)
-    gaps["NumPyro"] = require(system, "NumPyro", gap, MEAN)
-    ways["NumPyro"] = take
 
 
 if __name__ == "__main__":

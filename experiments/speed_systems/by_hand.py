@@ -25,16 +25,27 @@ def losses(system: System, device: str) -> tuple[Any, Callable[[Tensor], Tensor]
     return pair, lambda x: _LOSSES[name](pair, x)
 
 
-def steps(system: System, data: Data, device: str, *, compile: bool) -> Steps:
+def steps(
+    system: System,
+    data: Data,
+    device: str,
+    *,
+    compile: bool,
+    mode: str | None = None,
+    bf16: bool = False,
+) -> Steps:
     """Return steps with Adam; torch.compile takes the loss and its derivative."""
     pair, loss = losses(system, device)
-    optimizer = torch.optim.Adam(pair.parameters(), lr=RATE)
-    objective = torch.compile(loss) if compile else loss
+    kind = torch.device(device).type
+    optimizer = torch.optim.Adam(pair.parameters(), lr=RATE, fused=kind == "cuda")
+    objective = torch.compile(loss, mode=mode) if compile else loss
 
     def take(steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
-            objective(data.random(system.batch_size)).backward()
+            with torch.autocast(kind, torch.bfloat16, enabled=bf16):
+                value = objective(data.random(system.batch_size))
+            value.backward()
             optimizer.step()
 
     return take

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import median
 
-import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,7 +52,7 @@ def timed(
     for _ in range(runs):
         for way, take in ways.items():
             times[way].append(1e3 * clock(take, counts[way]) / counts[way])
-    middle = {way: float(pd.Series(each).median()) for way, each in times.items()}
+    middle = {way: median(each) for way, each in times.items()}
     floor = 0.0 if data.images is None else 1e3 * operations(system, data, device) / peak
     if floor > min(min(each) for way, each in times.items() if way != OURS_BF16):
         floor = float("nan")  # the machine was busier when one large product was timed
@@ -82,11 +82,11 @@ def clock(take: Callable[[int], object], steps: int) -> float:
     return time.perf_counter() - began
 
 
-def products_per_second(device: str) -> float:
+def products_per_second(device: str, size: int = 1024) -> float:
     """Return the floating-point operations a second of one large matrix product."""
-    matrix = torch.randn(1024, 1024, device=device)
+    matrix = torch.randn(size, size, device=device)
     best = min(clock(lambda _: matrix @ matrix, 1) for _ in range(30))
-    return 2 * 1024**3 / best
+    return 2 * size**3 / best
 
 
 def operations(system: System, data: Data, device: str) -> int:

@@ -30,7 +30,16 @@ class History:
         """Return a table with one row an epoch, counted from 1."""
         import pandas as pd
 
-        columns = {name: values for name, values in asdict(self).items() if values}
-        table = pd.DataFrame(columns)
+        table = pd.DataFrame(self._columns())
         table.index = pd.RangeIndex(1, len(self) + 1, name="epoch")
         return table
+
+    def to_csv(self) -> str:
+        """Return that table as CSV, in which numbers lose no digit."""
+        columns = self._columns()
+        rows = zip(*columns.values(), strict=True)
+        lines = [["epoch", *columns], *([epoch, *row] for epoch, row in enumerate(rows, 1))]
+        return "".join(",".join(map(str, line)) + "\n" for line in lines)
+
+    def _columns(self) -> dict[str, list[float]]:
+        return {name: values for name, values in asdict(self).items() if values}

@@ -84,7 +84,7 @@ class RunFolder:
         note = {"history": asdict(history), "optimizer": pack(updater.state(), held)}
         tensors |= {f"optimizer.{name}": t for name, t in held.items()}
         write_tensors(self.path / "checkpoint.safetensors", tensors, note)
-        write_text(self.path / "metrics.csv", history.to_dataframe().to_csv())
+        write_text(self.path / "metrics.csv", history.to_csv())
 
     def restore(self, pair: Pair, updater: Updater) -> History:
         """Put pair and optimiser back to the last epoch saved; return the history until then."""

@@ -1,0 +1,1 @@
+"""What `experiments/gpu.py` does, one part a module, each able to stop and go on."""
