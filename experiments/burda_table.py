@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import pandas as pd
 import torch
 import typer
 from pyro.infer import Trace_ELBO
@@ -36,6 +35,9 @@ from ppl_vae import (
     plots,
     seeded,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEARNING_RATES = (1e-3, 7.2e-4, 5.2e-4, 3.7e-4, 2.7e-4, 1.9e-4, 1.4e-4, 1e-4)
 PAPER = {
@@ -70,6 +72,8 @@ def main(
     smoke: Annotated[bool, typer.Option("--smoke", help="Seconds, on a few digits.")] = False,
 ) -> None:
     """Train the rows asked for, stage by stage, and print their NLL beside the paper's."""
+    import pandas as pd
+
     unknown = [row for row in rows.split(",") if row not in PAPER]
     if unknown:
         raise typer.BadParameter(f"rows are {', '.join(PAPER)}; came: {', '.join(unknown)}")

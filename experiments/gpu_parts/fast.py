@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -151,15 +151,11 @@ def _products(precision: str) -> Iterator[None]:
     old, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     torch.backends.cudnn.allow_tf32 = precision == "TF32"
-    try:
+    with suppress(ImportError):
         import jax
 
-        jax.config.update(
-            "jax_default_matmul_precision",
-            "highest" if precision == "float32" else "tensorfloat32",
-        )
-    except ImportError:
-        pass
+        same = {"float32": "highest", "TF32": "tensorfloat32"}[precision]
+        jax.config.update("jax_default_matmul_precision", same)
     try:
         yield
     finally:
