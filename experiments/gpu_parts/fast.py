@@ -16,8 +16,9 @@ from speed_systems.systems import SYSTEMS, Data, System
 from speed_systems.timing import OURS, OURS_BF16, clock, products_per_second, timed
 from speed_systems.ways import ways_of
 
+from gpu_parts.images import random_images
 from gpu_parts.records import Case, Found, Records
-from ppl_vae import ImageData, plots, seeded
+from ppl_vae import plots
 
 HAND_BF16, COMPILED_BF16 = "PyTorch, bf16", "torch.compile, bf16"
 NUM_IMAGES = 60_000
@@ -111,13 +112,11 @@ def _summary(rows: list[dict[str, object]], launch: float) -> Found:
 
 
 def _data(system: System, device: torch.device, count: int) -> Data:
-    """Return bytes of MNIST's shape, or the toy's numbers: no time depends on a pixel."""
+    """Return random images, or the toy's numbers."""
     if system.binarize is None:
         return system.data(str(device), None)
-    with seeded(0):
-        images = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8)
     options = {"pixel_range": (-1.0, 1.0)} if system.binarize == "none" else {}
-    made = ImageData.from_tensor(images, binarize=system.binarize, **options).to(device)
+    made = random_images(count, binarize=system.binarize, **options).to(device)
     return Data(made.images, made)
 
 

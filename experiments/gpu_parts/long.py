@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from burda_table import LEARNING_RATES, PAPER, evaluate, run_stage
 
+from gpu_parts.images import random_images
 from gpu_parts.records import Case, Found, Records
 from ppl_vae import ImageData, load, load_pair
 
@@ -26,12 +27,11 @@ def run(
     runs: Path,
 ) -> None:
     """Train and evaluate stage after stage, row after row, from the last epoch that was saved."""
-    name = "digits" if smoke else "mnist"
-    train, test = (load(name, split=split, data_dir=data_dir) for split in ("train", "test"))
-    samples = 50 if smoke else 5000
     if smoke:
-        train, test = train[:100], test[:20]
-    rows, stages = (ROWS[:1], 1) if smoke else (ROWS, len(LEARNING_RATES))
+        train, test, samples, rows, stages = random_images(100), random_images(20), 50, ROWS[:1], 1
+    else:
+        train, test = (load("mnist", split=s, data_dir=data_dir) for s in ("train", "test"))
+        samples, rows, stages = 5000, ROWS, len(LEARNING_RATES)
     records.do(_cases(rows, stages, train, test, samples, device, seed, runs), device)
 
 

@@ -14,8 +14,9 @@ from pyro.optim import Adam
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gpu_parts.images import random_images
 from gpu_parts.records import Case, Found, Records
-from ppl_vae import BernoulliVAE, CompiledSVI, ImageData, fit, seeded
+from ppl_vae import BernoulliVAE, CompiledSVI, ImageData, fit
 
 BATCH_SIZE = 50
 
@@ -94,9 +95,7 @@ def _cases(device: torch.device, count: int, backend: str) -> Iterator[Case]:
 
 
 def _make(device: torch.device, count: int) -> tuple[BernoulliVAE, ImageData]:
-    with seeded(0):
-        images = torch.randint(256, (count, 1, 28, 28), dtype=torch.uint8)
-    return BernoulliVAE(seed=0).to(device), ImageData.from_tensor(images)
+    return BernoulliVAE(seed=0).to(device), random_images(count)
 
 
 def _compiled(device: torch.device, count: int, backend: str) -> Found:
