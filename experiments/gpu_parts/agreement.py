@@ -159,8 +159,9 @@ class _Steps:
         pair, x = make(self._name, self._dtype, self._device)
         elbo = ESTIMATORS[self._elbo].make(num_particles=PARTICLES.get(self._elbo, 1))
         pyro.clear_param_store()
-        # Sums over 784 Normal pixels have gradients that would lead further away at each step.
-        optim = SGD({"lr": 1e-6 if self._name.startswith("conv") else 1e-3})
+        # Sums over 784 Normal pixels, and scores, have gradients that would lead away to infinity.
+        steep = self._name.startswith("conv") or self._elbo == "score-function"
+        optim = SGD({"lr": 1e-6 if steep else 1e-3})
         svi = cls(pair.model, pair.guide, optim, elbo, **options)
         with seeded(2, pair.device):
             losses = [svi.step(x) for _ in range(50)]

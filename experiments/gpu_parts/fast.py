@@ -181,6 +181,7 @@ def _draw(rows: list[Found], path: Path) -> None:
         floor = float(str(here[0]["launch floor, ms"]))
         if floor > 0:
             ax.axvline(floor, color=plots.GREY, linestyle="--")
-        ax.set(title=f"{system}, {precision}", xlabel="ms a step", xscale="log")
+        scale = "log" if max(times) > 10 * min(times) else "linear"
+        ax.set(title=f"{system}, {precision}", xlabel="ms a step", xscale=scale)
         ax.invert_yaxis()
     plots.save(axes[0, 0], path)
