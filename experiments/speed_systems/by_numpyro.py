@@ -176,6 +176,11 @@ def _layer(layer: Any, held: dict[str, Array], h: Array) -> Array:  # noqa: ANN4
     return simple[type(layer)](h)
 
 
+def on_gpu() -> bool:
+    """Return whether JAX computes on a GPU."""
+    return jax.default_backend() == "gpu"
+
+
 def array(x: torch.Tensor) -> Array:
     """Return a tensor as an array of jax."""
     return jnp.asarray(x.detach().cpu().numpy())

@@ -78,10 +78,12 @@ def add_numpyro(
     device: str,
     seed: int,
 ) -> None:
-    """Add NumPyro's steps, if it is installed."""
+    """Add NumPyro's steps, if it is installed and its JAX sees the device."""
     try:
         from speed_systems import by_numpyro
     except ImportError:
+        return
+    if device.startswith("cuda") and not by_numpyro.on_gpu():
         return
     take, mean_loss = by_numpyro.make(system, data)
     x = data.batch(torch.arange(system.batch_size, device=device))
