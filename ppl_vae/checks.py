@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -19,6 +20,25 @@ from torch.distributions import Distribution
 def message(expected: str, came: str, remedy: str) -> str:
     """Return the three-part text that every error of this library has."""
     return f"expected {expected}; got {came}. {remedy}"
+
+
+@contextmanager
+def own_words() -> Iterator[None]:
+    """Raise an error of this library as it is, without the shapes of all sites.
+
+    Pyro makes a new error of each one that passes through a trace, with that table behind the
+    text. It stays where the text is not ours, as it may tell a user which shape is wrong. Also a
+    decorator, ``@own_words()``.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        first: BaseException = error
+        while first.__cause__ is not None and str(first).startswith(str(first.__cause__)):
+            first = first.__cause__
+        if first is error or not str(first).startswith("expected "):
+            raise
+        raise first from None
 
 
 def values_are_checked() -> bool:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from binary_pair import BinaryBelief
+
 from ppl_vae import (
     AmortizedExponentialNormal,
     BernoulliVAE,
@@ -26,4 +28,14 @@ CASES: dict[str, Callable[[], Pair]] = {
     "hierarchical-vae, top-down": lambda: HierarchicalVAE(
         (1, 3, 3), (3, 2), guide="top-down", hidden=(5, 4), seed=1
     ),
+    "binary-belief": BinaryBelief,
 }
+
+# What has a draw without rsample, and the estimators that serve it.
+DISCRETE = {"binary-belief"}
+SERVE_DISCRETE = {"trace", "trace-graph", "score-function", "exact"}
+
+
+def is_served(case: str, estimator: str) -> bool:
+    """Whether an estimator may be right for a case's pair; `exact` also needs a closed form."""
+    return case not in DISCRETE or estimator in SERVE_DISCRETE

@@ -29,6 +29,7 @@ from ppl_vae.seeding import Seed, as_int, derive, reseed
 ACTIVE_EXAMPLES = 1000
 
 
+@checks.own_words()
 def evaluate(
     pair: Pair | Functions,
     data: Tensor | Batches,

@@ -188,6 +188,13 @@ class Program:
     kwargs: dict[str, Any]
 
 
+def draw_traces(program: Program) -> tuple[Any, Any]:
+    """Return the traces of model and guide at one draw, with their log-densities."""
+    return get_importance_trace(
+        "flat", float("inf"), program.model, program.guide, program.args, program.kwargs
+    )
+
+
 def _slopes(
     output: Tensor, inputs: list[Tensor], cotangent: Tensor | None = None
 ) -> tuple[Tensor, ...]:

@@ -11,6 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.elbos.closed_kl import base
 
 Site = dict[str, Any]
 
@@ -94,13 +95,16 @@ def check_sites(model: Trace, guide: Trace, *, reparameterised: bool = True) -> 
                 )
             )
         if reparameterised and not getattr(site["fn"], "has_rsample", False):
-            raise NotImplementedError(
-                checks.message(
-                    f"a reparameterised distribution at the guide's site {name!r}",
-                    f"{type(site['fn']).__name__}, which has no rsample",
-                    "Choose 'trace' or 'score-function', or another distribution.",
-                )
-            )
+            raise NotImplementedError(not_reparameterised(name, site["fn"]))
+
+
+def not_reparameterised(name: str, fn: Any) -> str:  # noqa: ANN401
+    """Return the message for a draw of the guide that an estimator cannot follow back."""
+    return checks.message(
+        f"a reparameterised distribution at the guide's site {name!r}",
+        f"{type(base(fn)).__name__}, which has no rsample",
+        "Choose 'trace' or 'score-function', or another distribution.",
+    )
 
 
 def check_masks(model: Trace) -> None:

@@ -14,6 +14,8 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae import checks, devices, elbos
+from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.serving import choose, require_served
 from ppl_vae.inference.batches import Batches, as_batches, in_order, shuffled
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
@@ -23,17 +25,18 @@ from ppl_vae.inference.pictures import draw_run
 from ppl_vae.inference.progress import reporter
 from ppl_vae.inference.run_folder import RunFolder
 from ppl_vae.inference.step import Step
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, seeded, set_streams, streams
 
 EVALUATION_BATCH_SIZE = 1000
 
 
+@checks.own_words()
 def fit(
     pair: Pair,
     data: Batches | Tensor,
     *,
-    elbo: str | ELBO = "trace-mean-field",
+    elbo: str | ELBO | None = None,
     optimizer: OptimizerLike = None,
     num_epochs: int = 10,
     batch_size: int = 128,
@@ -55,7 +58,9 @@ def fit(
     Args:
         pair: what is trained, in place; it is moved to `device`.
         data: an `ImageData`, a tensor of examples, or anything with a length and ``batch(index)``.
-        elbo: an estimator's name (see `ppl_vae.elbos.ESTIMATORS`) or a ``pyro.infer.ELBO``.
+        elbo: an estimator's name (see `ppl_vae.elbos.ESTIMATORS`) or a ``pyro.infer.ELBO``. None
+            takes ``trace-mean-field`` where every divergence has a closed form that holds,
+            ``analytic-kl`` where not, and ``trace`` where a draw is not reparameterised.
         optimizer: a torch or Pyro optimiser, or a function of the parameters that makes one, such
             as ``functools.partial(torch.optim.SGD, lr=5e-3)``; None is Adam at 1e-3.
         num_epochs: passes over the data, at least 1.
@@ -83,7 +88,8 @@ def fit(
         ValueError: data that the pair cannot score, an unknown name, a count below 1.
         FileExistsError: `run_dir` holds a run already.
         PermissionError: `run_dir` cannot be written.
-        NotImplementedError: `compile` is True and the steps cannot be compiled.
+        NotImplementedError: the estimator cannot be right for the pair, or `compile` is True and
+            the steps cannot be compiled.
         NonFiniteLossError: the loss became NaN or infinite; it names the step and the site, and
             what was saved stays.
 
@@ -98,11 +104,14 @@ def fit(
     checks.count("num_epochs", num_epochs)
     checks.count("batch_size", batch_size)
     check_compile(compile)
-    estimator = elbos.make(elbo)
+    if elbo is not None:
+        elbos.make(elbo)
     pair.to(devices.resolve(device))
     with seeded(derive(seed, "look"), pair.device):
         train = as_batches(data, pair)
         test = None if validation is None else as_batches(validation, pair)
+        elbo = _serving(elbo, pair, train.batch(slice(0, batch_size), dtype=pair.dtype))
+    estimator = elbos.make(elbo)
     updater = Updater(optimizer, pair)
     settings = {
         "elbo": elbo if isinstance(elbo, str) else type(elbo).__name__,
@@ -138,6 +147,17 @@ def fit(
         with seeded(derive(seed, "pictures"), pair.device):
             draw_run(folder.path, pair, test if test is not None else train, history)
     return history
+
+
+def _serving(elbo: str | ELBO | None, pair: Pair, x: Tensor) -> str | ELBO:
+    """Return the estimator, chosen if none is named; raise unless it can be right for the pair."""
+    twin = copy.deepcopy(pair)  # a look may move running statistics on
+    program = Program(twin.model, twin.guide, (x,), {})
+    with leaving_no_params():
+        if elbo is None:
+            return choose(program)
+        require_served(elbos.make(elbo), program)
+    return elbo
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 import pyro
 import pytest
 import torch
-from cases import CASES
+from cases import CASES, is_served
 from pyro import poutine
 from pyro.infer import ELBO, SVI, Trace_ELBO
 from pyro.optim import Adam
@@ -50,6 +50,9 @@ def measured():
 @pytest.mark.parametrize("pair_name", EXACT)
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_claims_hold_on_every_pair_with_exact_answers(name, pair_name, measured):
+    if not is_served(pair_name, name):
+        assert "which has no rsample" in measured[pair_name][2].left_out[name]
+        return
     row = measured[pair_name][2][name]
     claims = ESTIMATORS[name]
     if claims.value == "exact":

@@ -5,7 +5,7 @@ import sys
 import pyro
 import pytest
 import torch
-from cases import CASES
+from cases import CASES, DISCRETE
 from parameters import equal, parameters
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.optim import Adam, ClippedAdam, ExponentialLR
@@ -50,6 +50,8 @@ def test_exact_gradient_descent_is_what_pyro_does(elbo):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("cls", [Trace_ELBO, TraceMeanField_ELBO])
 def test_deferred_estimators_give_the_same_loss_and_gradient(name, cls):
+    if cls is TraceMeanField_ELBO and name in DISCRETE:
+        pytest.skip("the estimator does not serve this pair")
     pair = CASES[name]()
     x = pair.sample(5, seed=0)
     results = []

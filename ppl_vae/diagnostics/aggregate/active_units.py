@@ -33,6 +33,7 @@ class ActiveUnits:
         return f"{self.count} of {len(self.variance)}"
 
 
+@checks.own_words()
 @torch.no_grad()
 def active_units(
     pair: Pair | Functions,

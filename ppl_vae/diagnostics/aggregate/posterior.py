@@ -24,6 +24,7 @@ _FEW = (
 )
 
 
+@checks.own_words()
 def aggregate_posterior(
     pair: Pair,
     x: Tensor | Batches,

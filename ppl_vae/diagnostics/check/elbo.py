@@ -19,6 +19,7 @@ from ppl_vae.seeding import derive
 MINIMUM_REPLICATES = 10
 
 
+@checks.own_words()
 def check_elbo(
     objective: Callable[[Tensor], Tensor],
     pair: Pair | Functions,

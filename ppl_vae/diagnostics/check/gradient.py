@@ -168,7 +168,7 @@ class Gradients:
         if self._noise_weights:
             columns = terms(right, with_ratios=True)
             own = own - sum(c * columns[n].mean() for n, c in self._noise_weights.items())
-        return self._slopes(own), [self._slopes(term.mean()) for term in right.three()]
+        return self._slopes(own), [self._slopes(term.mean()) for term in right.three_with_scores()]
 
     def _noise(self, recorder: Recorder, x: Tensor) -> dict[str, Tensor]:
         assert self._truth.latents is not None and self._layout is not None  # noqa: PT018

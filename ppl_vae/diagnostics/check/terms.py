@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ppl_vae.diagnostics.check.drawn_terms import Terms, stacked
 from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
 from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.state import Values
@@ -23,41 +24,6 @@ from ppl_vae.elbos.weights import PARTICLES
 from ppl_vae.pair import Pair
 
 LIKELIHOOD, PRIOR, ENTROPY = "log_likelihood", "log_prior", "entropy"
-
-
-@dataclass
-class Terms:
-    """The right terms at some draws of the latents; their sum over examples is the ELBO.
-
-    Attributes:
-        likelihood: log p(x | z), (particles, examples), in nats.
-        prior: site to log p(z), likewise, at the draws.
-        entropy: site to -log q(z), likewise, at the draws.
-        prior_closed: site to its expectation given the site's parents, where that is known and
-            may be used.
-        entropy_closed: likewise.
-        model: the traces' sites, for what else is to be read from them.
-        guide: likewise.
-    """
-
-    likelihood: Tensor
-    prior: dict[str, Tensor]
-    entropy: dict[str, Tensor]
-    prior_closed: dict[str, Tensor]
-    entropy_closed: dict[str, Tensor]
-    model: dict[str, Site]
-    guide: dict[str, Site]
-
-    @property
-    def total(self) -> Tensor:
-        """The ELBO at the draws, (particles, examples)."""
-        return self.likelihood + sum(self.prior.values()) + sum(self.entropy.values())
-
-    def three(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the three terms, with closed forms where they are known."""
-        prior = {**self.prior, **self.prior_closed}
-        entropy = {**self.entropy, **self.entropy_closed}
-        return self.likelihood, sum(prior.values()), sum(entropy.values())  # pyright: ignore
 
 
 class Truth:
@@ -124,7 +90,7 @@ class Truth:
         for i in range(num_particles):
             one = None if noise is None else {n: v[i : i + 1] for n, v in noise.items()}
             rows.append(self._terms(x, 1, one, transform))
-        return _stacked(rows)
+        return stacked(rows)
 
     def _can_vectorise(self, x: Tensor, dropped: int | None) -> bool:
         # A program that was not written for a dimension of particles is run once for each, and
@@ -183,9 +149,21 @@ class Truth:
             entropy,
             prior_closed,
             entropy_closed,
+            self._score(in_guide.values(), by_example, examples),
             in_model,
             in_guide,
         )
+
+    def _score(
+        self, sites: Iterable[Site], by_example: Callable[[Site, Tensor], Tensor], examples: int
+    ) -> Tensor | None:
+        """Return log q of what is not reparameterised; what examples share counts for each."""
+        parts = [
+            by_example(s, s["log_prob"]) * (1 if _in_plate(s) else examples)
+            for s in sites
+            if not getattr(s["fn"], "has_rsample", False)
+        ]
+        return sum(parts[1:], parts[0]) if parts else None
 
     _vectorised: bool | None = None
 
@@ -199,8 +177,7 @@ class Truth:
         """Return a site's numbers summed over all but particles and examples."""
         has_particles = value.dim() > self._nesting and self._vectorised_or_unknown(count)
         value = value if has_particles else value.unsqueeze(0).expand(count, *value.shape)
-        in_plate = any(f.name == "data" and f.dim == -1 for f in site["cond_indep_stack"])
-        if in_plate and value.dim() > 1:
+        if _in_plate(site) and value.dim() > 1:
             last = value.shape[-1]
             value = value.reshape(len(value), -1, last).sum(1)
             return value if last == examples else value.expand(len(value), examples)
@@ -212,6 +189,10 @@ class Truth:
 def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
     """Return those of some sites whose value was drawn."""
     return {name: site for name, site in sites.items() if not site["is_observed"]}
+
+
+def _in_plate(site: Site) -> bool:
+    return any(f.name == "data" and f.dim == -1 for f in site["cond_indep_stack"])
 
 
 def _has_formula(plan: SitePlan) -> bool:
@@ -233,16 +214,3 @@ def _weighed(value: Tensor, site: Site) -> Tensor:
     elif mask is False:
         value = torch.zeros_like(value)
     return value * scale
-
-
-def _stacked(rows: list[Terms]) -> Terms:
-    def joined(name: str) -> Any:  # noqa: ANN401
-        values = [getattr(row, name) for row in rows]
-        if isinstance(values[0], dict):
-            return {key: torch.cat([value[key] for value in values]) for key in values[0]}
-        return torch.cat(values)
-
-    names = ("likelihood", "prior", "entropy", "prior_closed", "entropy_closed")
-    return Terms(
-        **{name: joined(name) for name in names}, model=rows[0].model, guide=rows[0].guide
-    )

@@ -26,6 +26,8 @@ from ppl_vae.diagnostics.comparison.treatment import LATENT, treatments
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.elbos import ESTIMATORS, make, name_of
 from ppl_vae.elbos.kl_plan import CLOSED_FORM
+from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.serving import require_served, those_that_serve
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.program import Functions, as_pair
 from ppl_vae.seeding import seeded
@@ -33,6 +35,7 @@ from ppl_vae.seeding import seeded
 MINIMUM_REPLICATES = 10
 
 
+@checks.own_words()
 def compare_elbos(
     pair: Pair | Functions,
     x: Tensor,
@@ -53,7 +56,7 @@ def compare_elbos(
         pair: a pair, or any Pyro model and guide as a tuple of two functions of one argument.
         x: the data, as model and guide take them.
         estimators: names (see `ppl_vae.elbos.ESTIMATORS`), or names with ready estimators; None
-            takes all that serve the pair.
+            takes all that serve the pair, and says which others do not and why.
         num_replicates: at least 10.
         num_particles: averaged in each estimate; for the estimators given by name.
         seed: of all the noise.
@@ -67,7 +70,8 @@ def compare_elbos(
     Raises:
         TypeError: data or an estimator of a wrong kind.
         ValueError: data that the pair cannot score, an unknown name, a count too small.
-        NotImplementedError: an estimator asked for by name cannot serve the pair.
+        NotImplementedError: an estimator that was asked for cannot be right for the pair; the
+            site, the reason and the estimators that serve are named.
 
     Example:
         >>> from ppl_vae import ExponentialNormal
@@ -88,7 +92,7 @@ def compare_elbos(
         x = x.to(subject.device)
         subject.check(x)
         stack.callback(_put_gradients_back, [(p, p.grad) for p in subject.parameters()])
-        chosen = _choose(estimators, subject, num_particles)
+        chosen, left_out = _choose(estimators, subject, x, num_particles)
         measured = replicate(subject, chosen, x, num_replicates=num_replicates, seed=seed)
         exact = exact_reference(subject, x, num_replicates, seed) if _has_elbo(subject) else None
         rows = []
@@ -105,6 +109,7 @@ def compare_elbos(
         num_particles=num_particles,
         device=str(subject.device),
         dtype=str(subject.dtype).removeprefix("torch."),
+        left_out=left_out,
     )
 
 
@@ -179,24 +184,20 @@ def _has_elbo(pair: Pair) -> bool:
 
 
 def _choose(
-    estimators: Iterable[str] | Mapping[str, ELBO] | None, pair: Pair, num_particles: int
-) -> dict[str, ELBO]:
+    estimators: Iterable[str] | Mapping[str, ELBO] | None,
+    pair: Pair,
+    x: Tensor,
+    num_particles: int,
+) -> tuple[dict[str, ELBO], dict[str, str]]:
+    """Return the estimators, and why others are left out; raise if one asked for cannot serve."""
+    program = Program(pair.model, pair.guide, (x,), {})
+    if estimators is None:
+        return those_that_serve(program, num_particles=num_particles)
     if isinstance(estimators, Mapping):
-        return {name: make(elbo) for name, elbo in estimators.items()}
-    if estimators is not None:
+        chosen = {name: make(elbo) for name, elbo in estimators.items()}
+    else:
         names = [estimators] if isinstance(estimators, str) else list(estimators)
         chosen = {name: make(name, num_particles=num_particles) for name in names}
-        if "exact" in chosen and not _has_elbo(pair):
-            raise NotImplementedError(
-                checks.message(
-                    "a pair with a closed-form ELBO for the estimator 'exact'",
-                    type(pair).__name__,
-                    "Leave 'exact' out.",
-                )
-            )
-        return chosen
-    return {
-        name: entry.make(num_particles=num_particles)
-        for name, entry in ESTIMATORS.items()
-        if name != "exact" or _has_elbo(pair)
-    }
+    for elbo in chosen.values():
+        require_served(elbo, program)
+    return chosen, {}

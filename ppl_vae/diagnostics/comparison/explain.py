@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.comparison.replicates import mean_of
-from ppl_vae.diagnostics.comparison.treatment import Treatment, draw_traces, part, treatments
+from ppl_vae.diagnostics.comparison.treatment import Treatment, part, treatments
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.elbos import make
-from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.pathwise import Program, draw_traces
+from ppl_vae.elbos.serving import require_served
 from ppl_vae.elbos.traces import Site
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.program import Functions, as_pair
@@ -115,6 +116,7 @@ class ElboLedger:
         ]
 
 
+@checks.own_words()
 @torch.no_grad()
 def explain_elbo(
     elbo: str | ELBO,
@@ -140,6 +142,8 @@ def explain_elbo(
     Raises:
         TypeError: neither a pair nor two functions, or no estimator.
         ValueError: an unknown estimator, fewer than two draws, data that the pair cannot score.
+        NotImplementedError: the estimator cannot be right for this pair; the site, the reason and
+            the estimators that serve are named.
 
     Example:
         >>> from ppl_vae import GaussianChain
@@ -155,6 +159,8 @@ def explain_elbo(
         subject = as_pair(pair, x)
         subject.check(x)
         program = Program(subject.model, subject.guide, (x,), {})
+        with seeded(stream, x.device):
+            require_served(estimator, program)
         with pyro.validation_enabled(False):  # noqa: FBT003
             found = treatments(estimator, subject, x)
             values: list[list[Tensor]] = [[] for _ in found]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ class ElboComparison:
         num_particles: that every estimate by a named estimator averages.
         device: where it was measured.
         dtype: of the parameters.
+        left_out: why other estimators cannot be right for the pair, by name; empty if the
+            estimators were named.
     """
 
     rows: list[Row]
@@ -41,6 +43,7 @@ class ElboComparison:
     num_particles: int
     device: str
     dtype: str
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Row:
         checks.name("estimator", name, [row.name for row in self.rows])
@@ -63,6 +66,10 @@ class ElboComparison:
         lines = [row.verdict for row in self.rows if row.looks_biased]
         for reference, names in agreeing.items():
             lines.append(f"No bias is seen, against {reference}, in {', '.join(names)}.")
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.left_out.items():
+            reasons.setdefault(reason, []).append(name)
+        lines += [f"Left out: {', '.join(names)}: {why}" for why, names in reasons.items()]
         return lines
 
     @property

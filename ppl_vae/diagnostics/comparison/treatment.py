@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from pyro.distributions import Delta
 from pyro.infer import ELBO, TraceMeanField_ELBO
-from pyro.infer.enum import get_importance_trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO
+from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
-from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.traces import Site, latent_sites, observed_sites
 from ppl_vae.pair import Pair
 
@@ -92,20 +92,9 @@ def part(elbo: ELBO, treatment: Treatment, model: Any, guide: Any) -> Tensor:  #
     return model.nodes[name]["log_prob_sum"] - guide.nodes[name]["log_prob_sum"]
 
 
-def draw_traces(program: Program) -> tuple[Any, Any]:
-    """Return the traces of model and guide at one draw, with their log-densities."""
-    infinite = float("inf")
-    return get_importance_trace(
-        "flat", infinite, program.model, program.guide, program.args, program.kwargs
-    )
-
-
 def _mean_field(prior: Site, guide: Site) -> tuple[str, bool, str]:
     """Return what Pyro's ``TraceMeanField_ELBO`` does at a site, and whether it may."""
-    fn = guide["fn"]
-    while type(fn).__name__ in ("Independent", "MaskedDistribution"):
-        fn = fn.base_dist
-    if isinstance(fn, Delta):
+    if isinstance(base(guide["fn"]), Delta):
         return DELTA, True, "the KL of a Delta is its value's log-density: sampled"
     try:
         with torch.no_grad():

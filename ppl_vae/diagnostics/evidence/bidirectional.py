@@ -69,6 +69,7 @@ class BidirectionalEvidence:
         (console or Console()).print(str(self), highlight=False)
 
 
+@checks.own_words()
 def bidirectional_evidence(
     pair: Pair | Functions,
     like: Tensor,

@@ -45,6 +45,7 @@ class _Part:
     warning: str = ""
 
 
+@checks.own_words()
 def log_evidence(
     pair: Pair | Functions,
     x: Tensor | Batches,

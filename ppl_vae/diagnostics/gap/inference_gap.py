@@ -25,6 +25,7 @@ _AT_ONCE = 250  # examples
 _GATHERED = 1000
 
 
+@checks.own_words()
 def inference_gap(
     pair: Pair | Functions,
     x: Tensor | Batches,

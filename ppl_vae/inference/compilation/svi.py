@@ -16,6 +16,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.elbos.serving import enforced
 from ppl_vae.inference.batches import Batches
 from ppl_vae.inference.compilation.call import Call
 from ppl_vae.inference.compilation.constants import UntraceableError
@@ -67,6 +68,7 @@ class CompiledSVI:
 
     Raises:
         ValueError: an unknown backend or precision, or no bfloat16 here.
+        NotImplementedError: at the first step, an estimator that cannot be right for the program.
 
     Example:
         >>> from pyro.infer import Trace_ELBO
@@ -113,7 +115,7 @@ class CompiledSVI:
                 written into it, so each new one means a trace: pass what varies as a tensor.
             **kwargs: likewise.
         """
-        with self._lock:
+        with self._lock, checks.own_words():
             return float(self._steps([Call(args, kwargs)])[-1])
 
     def run(self, *args: Any, num_steps: int, **kwargs: Any) -> Tensor:  # noqa: ANN401
@@ -188,7 +190,7 @@ class CompiledSVI:
 
     def _by_pyro(self, call: Call) -> float:
         args, kwargs = call.given(self._dtype())
-        with poutine.trace(param_only=True) as capture:
+        with enforced(self.loss), poutine.trace(param_only=True) as capture:
             loss: Any = self._svi.step(*args, **kwargs)
         sites: Any = capture.trace.nodes
         found = {name: site["value"].unconstrained() for name, site in sites.items()}
@@ -205,8 +207,7 @@ class CompiledSVI:
         if any(store.get(name) is not p for name, p in self._parameters.items()):
             return None  # Pyro registers them again, or makes new ones
         if call.strange():
-            self._give_up(f"an argument is of type {call.strange()}")
-            return None
+            return self._give_up(f"an argument is of type {call.strange()}")
         kinds = tuple((p.dtype, p.device) for p in self._parameters.values())
         shapes, static = call.signature()
         key = (shapes, static, kinds)
@@ -216,8 +217,7 @@ class CompiledSVI:
             return found
         self._traces[shapes, kinds] = self._traces.get((shapes, kinds), 0) + 1
         if self._traces[shapes, kinds] > MAX_TRACES:
-            self._give_up("arguments or Python variables change all the time; pass tensors")
-            return None
+            return self._give_up("arguments or Python variables change all the time; pass tensors")
         if self._steppers:
             log.info("tracing again: %s", why or "arguments of a new shape, dtype or value")
         return self._build(key, call)
@@ -237,8 +237,7 @@ class CompiledSVI:
                 autocast=autocast(self.precision, parameters[0].device),
             )
         except UntraceableError as error:
-            self._give_up(str(error))
-            return None
+            return self._give_up(str(error))
         return self._steppers[key]
 
     def _dtype(self) -> torch.dtype:

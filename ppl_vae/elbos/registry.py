@@ -1,0 +1,108 @@
+"""The ELBO estimators, by name, with what each claims; a test measures the claims."""
+
+from __future__ import annotations
+
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+
+from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.dreg import TraceDReG_ELBO
+from ppl_vae.elbos.estimator import Estimator
+from ppl_vae.elbos.exact import Exact_ELBO
+from ppl_vae.elbos.iwae import TraceIWAE_ELBO
+from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
+from ppl_vae.elbos.sticking_the_landing import TraceSTL_ELBO
+
+REPARAMETERISED = "reparameterised sites"
+
+ESTIMATORS: dict[str, Estimator] = {
+    "trace": Estimator(
+        Trace_ELBO,
+        bound="elbo",
+        value="unbiased",
+        gradient="unbiased",
+        cost="one pass through guide and model",
+        source="Wingate and Weber 2013; Ranganath, Gerrish and Blei 2014",
+    ),
+    "trace-mean-field": Estimator(
+        TraceMeanField_ELBO,
+        bound="elbo",
+        value="unbiased",
+        gradient="unbiased",
+        condition="no latent's parents in the model descend from it in the guide",
+        needs=(REPARAMETERISED,),
+        cost="one pass through guide and model; a site without a registered KL is sampled",
+        source="Kingma and Welling 2014, equation 7",
+    ),
+    "trace-graph": Estimator(
+        TraceGraph_ELBO,
+        bound="elbo",
+        value="unbiased",
+        gradient="unbiased",
+        cost="one pass through guide and model, and their dependency graph",
+        source="Schulman, Heess, Weber and Abbeel 2015",
+    ),
+    "analytic-kl": Estimator(
+        TraceAnalyticKL_ELBO,
+        bound="elbo",
+        value="unbiased",
+        gradient="unbiased",
+        needs=(REPARAMETERISED,),
+        cost="one pass through guide and model",
+        source="Kingma and Welling 2014, equation 7, where it holds",
+    ),
+    "sticking-the-landing": Estimator(
+        TraceSTL_ELBO,
+        bound="elbo",
+        value="unbiased",
+        gradient="unbiased",
+        needs=(REPARAMETERISED,),
+        cost="one pass through guide and model, and one more back to the latents",
+        source="Roeder, Wu and Duvenaud 2017",
+    ),
+    "score-function": Estimator(
+        TraceScoreFunction_ELBO,
+        bound="elbo",
+        value="unbiased",
+        gradient="unbiased",
+        cost="one pass through guide and model",
+        source="Williams 1992; Ranganath, Gerrish and Blei 2014",
+    ),
+    "iwae": Estimator(
+        TraceIWAE_ELBO,
+        bound="importance-weighted",
+        value="unbiased",
+        gradient="unbiased",
+        needs=(REPARAMETERISED, "latents inside of the plate 'data'"),
+        cost="a pass through guide and model for each particle",
+        source="Burda, Grosse and Salakhutdinov 2015",
+    ),
+    "dreg": Estimator(
+        TraceDReG_ELBO,
+        bound="importance-weighted",
+        value="unbiased",
+        gradient="unbiased",
+        needs=(REPARAMETERISED, "latents inside of the plate 'data'"),
+        cost="that of iwae, and one more pass back to the latents",
+        source="Tucker, Lawson, Gu and Maddison 2019",
+    ),
+    "renyi": Estimator(
+        RenyiELBO,
+        bound="importance-weighted",
+        value="unbiased",
+        gradient="unbiased",
+        condition="every site is inside of the plate, and the plate does not subsample",
+        needs=(REPARAMETERISED,),
+        cost="a pass through guide and model for each particle",
+        source="Li and Turner 2016, at alpha = 0",
+        options={"alpha": 0},
+    ),
+    "exact": Estimator(
+        Exact_ELBO,
+        bound="elbo",
+        value="exact",
+        gradient="exact",
+        needs=("a pair with a closed form",),
+        cost="one evaluation of the closed form",
+        source="ppl_vae.closed_forms",
+    ),
+}

@@ -1,0 +1,116 @@
+"""Whether an estimator can be right for a model and guide, found out before its first number."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, RenyiELBO, TraceMeanField_ELBO
+from pyro.poutine.messenger import Messenger
+
+from ppl_vae import checks
+from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
+from ppl_vae.elbos.pathwise import Program, draw_traces
+from ppl_vae.elbos.registry import ESTIMATORS
+from ppl_vae.elbos.traces import is_subsample, latent_sites, not_reparameterised
+
+# Those of Pyro's that leave out the score term of a draw without rsample, and do not say so.
+_PATHWISE = (TraceMeanField_ELBO, RenyiELBO)
+
+
+def why_not_served(elbo: ELBO, program: Program) -> str:
+    """Return why `elbo` cannot be right for a program, or nothing.
+
+    The estimate is made once, on a copy of the estimator, from the random stream as it stands.
+    """
+    try:
+        with (
+            checks.own_words(),
+            enforced(elbo),
+            torch.no_grad(),
+            pyro.validation_enabled(False),  # noqa: FBT003
+        ):
+            twin: Any = copy.copy(elbo)
+            twin.loss(program.model, program.guide, *program.args, **program.kwargs)
+    except NotImplementedError as error:
+        return str(error)
+    return ""
+
+
+def those_that_serve(
+    program: Program, *, num_particles: int = 1
+) -> tuple[dict[str, ELBO], dict[str, str]]:
+    """Return the registered estimators that serve a program, and why each other one does not."""
+    serving: dict[str, ELBO] = {}
+    left_out: dict[str, str] = {}
+    for name, entry in ESTIMATORS.items():
+        elbo = entry.make(num_particles=num_particles)
+        why = why_not_served(elbo, program)
+        if why:
+            left_out[name] = why
+        else:
+            serving[name] = elbo
+    return serving, left_out
+
+
+def require_served(elbo: ELBO, program: Program) -> None:
+    """Raise NotImplementedError unless `elbo` serves a program; it names those that do."""
+    why = why_not_served(elbo, program)
+    if why:
+        raise NotImplementedError(f"{why} {_named(program)}")
+
+
+def _named(program: Program) -> str:
+    names = ", ".join(map(repr, those_that_serve(program)[0]))
+    return f"Estimators that serve this program: {names or 'none'}."
+
+
+@contextmanager
+def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
+    """Raise NotImplementedError in the block where `elbo` would leave out a part silently."""
+    if isinstance(elbo, _PATHWISE):
+        with _Reparameterised():
+            yield
+    else:
+        yield
+
+
+class _Reparameterised(Messenger):
+    """Refuses a draw of the guide, which runs first, that has no rsample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def _pyro_post_sample(self, msg: Any) -> None:  # noqa: ANN401
+        name = msg["name"]
+        if msg["is_observed"] or name in self._seen or is_subsample(msg):
+            return
+        self._seen.add(name)
+        if not getattr(msg["fn"], "has_rsample", False):
+            raise NotImplementedError(not_reparameterised(name, msg["fn"]))
+
+
+def choose(program: Program) -> str:
+    """Return the name of an estimator that serves a program, without bias and with little noise.
+
+    It is ``trace-mean-field`` where every divergence is a closed form that holds, ``analytic-kl``
+    where some are not, and ``trace`` where a draw is not reparameterised.
+    """
+    if why_not_served(TraceMeanField_ELBO(), program):
+        return "trace"
+    with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
+        model, guide = draw_traces(program)
+        plan = plan_sites(program, model, guide)
+    in_model, in_guide = latent_sites(model), latent_sites(guide)
+    holds = all(
+        site.how == CLOSED_FORM
+        and site.source == name
+        and same_weights(in_model[name], in_guide[name])
+        for name, site in plan.items()
+    )
+    return "trace-mean-field" if holds else "analytic-kl"
