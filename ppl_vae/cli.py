@@ -103,10 +103,7 @@ def compare(
 def train(
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
     data: DataName = "digits",
-    elbo: Annotated[
-        str | None,
-        typer.Option(help="Estimator; see `ppl-vae list`. One that serves if left out."),
-    ] = None,
+    elbo: Annotated[str | None, typer.Option(help="One that serves if left out.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 128,
     learning_rate: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 1e-3,

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from pyro.distributions import Delta
-from torch.distributions import Distribution, TransformedDistribution
+from torch import Tensor
+from torch.distributions import Distribution, TransformedDistribution, kl_divergence
 from torch.distributions.kl import _dispatch_kl
 from torch.distributions.transforms import Transform
 
@@ -18,6 +19,18 @@ def base(fn: Any) -> Distribution:  # noqa: ANN401
     while hasattr(fn, "base_dist") and type(fn).__name__ in _WRAPPERS:
         fn = fn.base_dist
     return fn
+
+
+def registered_kl(q: Any, p: Any) -> Tensor:  # noqa: ANN401
+    """Return torch's or Pyro's KL(q || p), over the batch shape that the two broadcast to.
+
+    Some of torch's formulas do not broadcast by themselves (that of two Bernoullis, say).
+
+    Raises:
+        NotImplementedError: none is registered.
+    """
+    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    return kl_divergence(*(f if f.batch_shape == shape else f.expand(shape) for f in (q, p)))
 
 
 def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401

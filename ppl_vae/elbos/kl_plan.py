@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
-from torch.distributions import kl_divergence
 
 from ppl_vae import checks
-from ppl_vae.elbos.closed_kl import base, obstacle
+from ppl_vae.elbos.closed_kl import base, obstacle, registered_kl
 from ppl_vae.elbos.dependencies import Parents, descendants, parents
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site, latent_sites
@@ -89,7 +88,7 @@ def _plan(
 
 def divergence(prior: Site, guide: Site) -> torch.Tensor:
     """Return ``E_q[m_q log q - m_p log p]``, a scalar, with each side's scale and mask."""
-    kl = kl_divergence(guide["fn"], prior["fn"])
+    kl = registered_kl(guide["fn"], prior["fn"])
     if same_weights(prior, guide):
         return _weigh(kl, guide).sum()
     # Weights differ, so the two halves of the divergence are needed apart.

@@ -8,8 +8,8 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import kl_divergence
 
+from ppl_vae.elbos.closed_kl import registered_kl
 from ppl_vae.pair import Pair, leaving_no_params
 
 
@@ -54,7 +54,7 @@ def first_bad_site(pair: Pair, x: Tensor) -> tuple[str | None, str]:
     for name, site in guide.nodes.items():
         if site["type"] == "sample" and name in model.nodes:
             try:
-                kl = kl_divergence(site["fn"], model.nodes[name]["fn"])
+                kl = registered_kl(site["fn"], model.nodes[name]["fn"])
             except NotImplementedError:
                 continue
             if not kl.isfinite().all():

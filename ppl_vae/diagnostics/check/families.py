@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 
 from ppl_vae.diagnostics.check.candidate import Candidate
 from ppl_vae.diagnostics.check.collect import Collector
@@ -20,7 +20,7 @@ from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
 from ppl_vae.diagnostics.check.samples import Draws
 from ppl_vae.diagnostics.check.table import Table
 from ppl_vae.diagnostics.check.terms import Terms, latent_sites_of
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.closed_kl import base, registered_kl
 
 REPLICATES, GRID = 4, 14
 ROUND = 2e-3
@@ -149,7 +149,7 @@ def _kl(change: Callable[[Tensor, float], Tensor]) -> Callable[[Terms, float], T
 
     def column(right: Terms, number: float) -> Tensor:
         q, p, site, blank = _sites(right)
-        kl = kl_divergence(Normal(q.loc, change(q.scale, number), validate_args=False), p)
+        kl = registered_kl(Normal(q.loc, change(q.scale, number), validate_args=False), p)
         return -summed(kl.expand(site["value"].shape), blank, event_dims(site))
 
     return column
@@ -160,7 +160,7 @@ def _by_dimension(change: Callable[[Tensor, float], Tensor]) -> Callable[[Terms,
 
     def column(right: Terms, number: float) -> Tensor:
         q, p, site, blank = _sites(right)
-        kl = change(kl_divergence(q, p), number)
+        kl = change(registered_kl(q, p), number)
         return -summed(kl.expand(site["value"].shape), blank, event_dims(site))
 
     return column

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from ppl_vae.diagnostics.check.divergences import (
     closed_kl,
@@ -28,7 +27,7 @@ from ppl_vae.diagnostics.check.ratios import ratios
 from ppl_vae.diagnostics.check.samples import Draws
 from ppl_vae.diagnostics.check.terms import Terms, Truth, latent_sites_of
 from ppl_vae.diagnostics.check.wrong_draws import wrong_draws, wrongly_drawn
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.traces import Site
 from ppl_vae.pair import Pair
 
@@ -155,7 +154,7 @@ def _normal_parts(
         add("sum(|loc|)", (q.loc - p.loc).abs())
         add("sum(|z|)", (site["value"] - p.loc).abs())
         add("sum(scale)", q.scale)
-        kl = kl_divergence(q, p).expand(shape)
+        kl = registered_kl(q, p).expand(shape)
         for floor in FREE_BITS:
             add(f"free bits {floor}", -kl.clamp_min(floor))
             if dims == 1 and kl.dim() >= 2:

@@ -24,6 +24,8 @@ from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
 PER_BLOCK, PARTICLES = 2, 4
+# So many times as many where draws have scores, whose gradients are noisier.
+SCORED = 8
 NUM_RANDOM, NUM_COORDINATES = 2, 2048
 # Until when blocks are added: the noise of a direction, relative; the z-score of a wrong group,
 # and the standard errors of its weights.
@@ -178,7 +180,8 @@ class Gradients:
 
     def _run(self, x: Tensor, noises: list[dict[str, Tensor]]) -> Terms:
         if not noises:
-            return self._truth.run(x, num_particles=PARTICLES * PER_BLOCK)
+            many = SCORED if self._truth.has_scores else 1
+            return self._truth.run(x, num_particles=many * PARTICLES * PER_BLOCK)
         joined = {name: torch.cat([noise[name] for noise in noises]) for name in noises[0]}
         return self._truth.run(x, noise=joined)
 

@@ -10,13 +10,13 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import kl_divergence
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppl_vae.diagnostics.check.drawn_terms import Terms, stacked
 from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
 from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.state import Values
+from ppl_vae.elbos.closed_kl import registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site, density_sites, latent_sites, observed_sites
@@ -38,6 +38,7 @@ class Truth:
         sites: the model's latents.
         latents: those of the guide whose draws are known functions of standard noise; None
             unless all are.
+        has_scores: whether a draw of the guide is not reparameterised.
         has_plate: whether examples have a dimension of their own.
         closed: the latents whose two terms have usable closed forms.
         invalid: the latents whose closed forms exist and have the wrong expectation.
@@ -56,6 +57,7 @@ class Truth:
         self.has_plate = any(f.name == "data" and f.dim == -1 for f in frames)
         self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
+        self.has_scores = any(map(_has_score, latent_sites(guide).values()))
         found = [Latent.of(n, site["fn"]) for n, site in latent_sites(guide).items()]
         known = [latent for latent in found if latent is not None]
         self.latents = known if len(known) == len(found) else None
@@ -138,7 +140,7 @@ class Truth:
         prior_closed, entropy_closed = {}, {}
         for name in self.closed:
             q, p = in_guide[name], in_model[name]
-            kl = kl_divergence(q["fn"], p["fn"])
+            kl = registered_kl(q["fn"], p["fn"])
             own = _entropy(q["fn"], kl)
             entropy_closed[name] = by_example(q, _weighed(own, q))
             prior_closed[name] = by_example(p, _weighed(-kl - own, p))
@@ -161,7 +163,7 @@ class Truth:
         parts = [
             by_example(s, s["log_prob"]) * (1 if _in_plate(s) else examples)
             for s in sites
-            if not getattr(s["fn"], "has_rsample", False)
+            if _has_score(s)
         ]
         return sum(parts[1:], parts[0]) if parts else None
 
@@ -189,6 +191,10 @@ class Truth:
 def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
     """Return those of some sites whose value was drawn."""
     return {name: site for name, site in sites.items() if not site["is_observed"]}
+
+
+def _has_score(site: Site) -> bool:
+    return not getattr(site["fn"], "has_rsample", False)
 
 
 def _in_plate(site: Site) -> bool:

@@ -9,10 +9,9 @@ import torch
 from pyro.distributions import Delta
 from pyro.infer import ELBO, TraceMeanField_ELBO
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.traces import Site, latent_sites, observed_sites
@@ -98,7 +97,7 @@ def _mean_field(prior: Site, guide: Site) -> tuple[str, bool, str]:
         return DELTA, True, "the KL of a Delta is its value's log-density: sampled"
     try:
         with torch.no_grad():
-            kl = kl_divergence(guide["fn"], prior["fn"])
+            kl = registered_kl(guide["fn"], prior["fn"])
     except NotImplementedError:
         return SAMPLED, True, "no closed form is registered, and Pyro does not say so"
     if bool(kl.isposinf().any()):
