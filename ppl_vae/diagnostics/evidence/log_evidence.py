@@ -13,7 +13,7 @@ from ppl_vae import checks
 from ppl_vae.diagnostics.evidence.annealed import DEFAULT_CHAINS, Annealing, annealed_evidence
 from ppl_vae.diagnostics.evidence.importance_weights import importance_evidence
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint
-from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence, require_small
+from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence, small_joint
 from ppl_vae.diagnostics.evidence.result import Evidence, Source
 from ppl_vae.diagnostics.evidence.subject import Subject, subject
 from ppl_vae.inference.batches import Batches
@@ -69,8 +69,9 @@ def log_evidence(
       a lower bound, too low by about half its squared standard error; see ``Evidence.bias``.
       Serves every model and guide.
     * ``quadrature``: the integral over z itself, for one or two latent numbers an example, to
-      `tolerance`; ``standard_error`` is a bound of the numerical error. Pairs are integrated in
-      float64, functions in the dtype of the data.
+      `tolerance`, and the sum over all values of discrete latents that have finitely many;
+      ``standard_error`` is a bound of the numerical error. Pairs are integrated in float64,
+      functions in the dtype of the data.
     * ``ais``: annealed importance sampling from the guide to the posterior by Hamiltonian steps,
       for continuous latents, in unconstrained coordinates. A lower bound too, and the tighter the
       more temperatures; see `bidirectional_evidence` for an upper bound.
@@ -105,11 +106,11 @@ def log_evidence(
     Raises:
         TypeError: neither a pair nor two functions, data or an option of a wrong kind.
         ValueError: an unknown method, a number out of range, data that the pair cannot score,
-            ``quadrature`` with more than two latent numbers, weights that are NaN, or a memory
-            budget that one sample exceeds.
+            ``quadrature`` with more than two continuous latent numbers or too many states, weights
+            that are NaN, or a memory budget that one sample exceeds.
         NotImplementedError: ``exact`` for a pair without; a guide without a density; a plate that
-            subsamples; latents that the examples share; discrete latents, or auxiliary ones, by
-            ``ais`` and ``quadrature``.
+            subsamples; latents that the examples share; discrete latents by ``ais``, and by
+            ``quadrature`` if there are infinitely many values; auxiliary ones by both.
 
     Source:
         iwae: Burda, Grosse and Salakhutdinov 2015. ais: Neal 2001; Wu, Burda, Salakhutdinov and
@@ -189,7 +190,7 @@ def _ais(found: Subject, plate: str, options: _Options) -> _Estimate:
 
 def _quadrature(found: Subject, plate: str, options: _Options) -> _Estimate:
     particles = found.particles(plate)
-    require_small(LogJoint(particles, next(found.chunks())))
+    small_joint(particles, next(found.chunks()))
 
     def estimate(x: Tensor, seed: int) -> _Part:
         result = quadrature_evidence(

@@ -14,7 +14,10 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from ppl_vae import checks
+from ppl_vae.diagnostics.evidence.layout import Layout
 from ppl_vae.diagnostics.evidence.particles import Given, Particles
+from ppl_vae.diagnostics.evidence.states import joint_states
+from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.pathwise import CutAtLatents, Draw
 from ppl_vae.elbos.traces import Site, is_subsample, latent_sites
 from ppl_vae.elbos.weights import Weights
@@ -50,38 +53,8 @@ class Constrain(Messenger):
         self.log_det[name] = log_det.flatten(-extra).sum(-1) if extra > 0 else log_det
 
 
-@dataclass(frozen=True)
-class _Site:
-    """How a latent's values, with all dimensions, become rows of numbers per example."""
-
-    shape: tuple[int, ...]
-    particle_axis: int
-    example_axis: int | None
-
-    @property
-    def size(self) -> int:
-        """Numbers per example."""
-        kept = [s for n, s in enumerate(self.shape) if n - len(self.shape) not in self._axes]
-        return math.prod(kept)
-
-    @property
-    def _axes(self) -> list[int]:
-        return [a for a in (self.particle_axis, self.example_axis) if a is not None]
-
-    def pack(self, value: Tensor) -> Tensor:
-        """Return (particles, examples, size)."""
-        if self.example_axis is None:
-            moved = value.movedim(self.particle_axis, 0)
-            return moved.reshape(len(moved), 1, -1)
-        moved = value.movedim(self._axes, (0, 1))
-        return moved.reshape(*moved.shape[:2], -1)
-
-    def unpack(self, rows: Tensor) -> Tensor:
-        """Return the value of (particles, examples, size)."""
-        rest = [s for n, s in enumerate(self.shape) if n - len(self.shape) not in self._axes]
-        if self.example_axis is None:
-            return rows.reshape(len(rows), *rest).movedim(0, self.particle_axis)
-        return rows.reshape(*rows.shape[:2], *rest).movedim((0, 1), self._axes)
+# Rows of states that are scored at once: beyond it nothing gets faster, and memory is bounded.
+_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -106,16 +79,20 @@ class LogJoint:
     Args:
         particles: how the program is run.
         x: the examples.
+        sums_states: whether `log_model` may sum over the states of discrete latents, which are no
+            part of u.
 
     Attributes:
         dim: numbers per example.
+        num_states: of the discrete latents of an example together; 1 where there are none.
 
     Raises:
-        NotImplementedError: particles that cannot be run at once, a discrete latent, or a guide
-            with auxiliary sites.
+        NotImplementedError: particles that cannot be run at once, a discrete latent that is not
+            to be summed or has infinitely many values, or a guide with auxiliary sites.
+        ValueError: more states than can be summed.
     """
 
-    def __init__(self, particles: Particles, x: Tensor) -> None:
+    def __init__(self, particles: Particles, x: Tensor, *, sums_states: bool = False) -> None:
         if not particles.vectorised:
             raise NotImplementedError(
                 checks.message(
@@ -128,10 +105,18 @@ class LogJoint:
         self._particles, self._x = particles, x
         with torch.no_grad():
             draw = particles.draw(x, 2)
-        self._sites = {
-            name: self._layout(name, site) for name, site in latent_sites(draw.guide).items()
-        }
+        in_guide, in_model = latent_sites(draw.guide), latent_sites(draw.model)
+        _check_auxiliary(in_guide)
+        discrete = {n: s for n, s in in_model.items() if s["fn"].support.is_discrete}
+        if discrete and not sums_states:
+            name, site = next(iter(discrete.items()))
+            raise _not_continuous(name, site)
+        self._sites = {n: self._continuous(n, s) for n, s in in_guide.items() if n not in discrete}
+        self._discrete = {n: Layout.of(s, s["value"], particles) for n, s in discrete.items()}
+        sizes = {name: layout.size for name, layout in self._discrete.items()}
+        self._states = joint_states(discrete, sizes) if discrete else {}
         self.dim = sum(site.size for site in self._sites.values())
+        self.num_states = next((len(rows) for rows in self._states.values()), 1)
 
     def on(self, x: Tensor) -> LogJoint:
         """Return the same program on other examples."""
@@ -149,8 +134,31 @@ class LogJoint:
         return Densities(weights.log_p, weights.log_q)
 
     def log_model(self, u: Tensor) -> Tensor:
-        """Return log p(x, z(u)) + log |dz/du|, (particles, examples), without the guide."""
-        model, _ = self._model(u)
+        """Return log p(x, z(u)) + log |dz/du|, (particles, examples), without the guide.
+
+        Discrete latents are summed out.
+        """
+        if not self._states:
+            return self._log_model(u, {})
+        at_once = max(1, _ROWS // len(u))
+        total = torch.full(u.shape[:2], -math.inf, dtype=u.dtype, device=u.device)
+        for start in range(0, self.num_states, at_once):
+            some = {n: rows[start : start + at_once] for n, rows in self._states.items()}
+            count = len(next(iter(some.values())))
+            values = {
+                name: self._discrete[name].unpack(
+                    rows.repeat(len(u), 1).unsqueeze(1).expand(-1, u.shape[1], -1)
+                )
+                for name, rows in some.items()
+            }
+            found = self._log_model(u.repeat_interleave(count, 0), values)
+            found = found.expand(len(u) * count, -1).unflatten(0, (len(u), count))
+            total = torch.logaddexp(total, found.logsumexp(1))
+        return total
+
+    def _log_model(self, u: Tensor, states: dict[str, Tensor]) -> Tensor:
+        with Given(states):
+            model, _ = self._model(u)
         # Weights asks for a guide too; what it makes of this one is not used.
         return Weights([Draw(model, model, CutAtLatents())], self._particles.plate).log_p
 
@@ -178,13 +186,25 @@ class LogJoint:
         for name, layout in self._sites.items():
             site = model.nodes[name]
             parts.append(layout.pack(biject_to(site["fn"].support).inv(site["value"])))
+        if not parts:
+            name, layout = next(iter(self._discrete.items()))
+            return layout.pack(model.nodes[name]["value"])[..., :0].to(self._x.dtype)
         return torch.cat(parts, -1)
 
     def _split(self, u: Tensor) -> dict[str, Tensor]:
         parts = u.split([site.size for site in self._sites.values()], dim=-1)
         return {n: s.unpack(p) for (n, s), p in zip(self._sites.items(), parts, strict=True)}
 
-    def _layout(self, name: str, site: Site) -> _Site:
+    def _continuous(self, name: str, site: Site) -> Layout:
+        try:
+            value = biject_to(site["fn"].support).inv(site["value"])
+        except NotImplementedError:
+            raise _not_continuous(name, site) from None
+        return Layout.of(site, value, self._particles)
+
+
+def _check_auxiliary(guide: dict[str, Site]) -> None:
+    for name, site in guide.items():
         if site["infer"].get("is_auxiliary"):
             raise NotImplementedError(
                 checks.message(
@@ -193,25 +213,16 @@ class LogJoint:
                     "Draw the latents themselves, or use method='iwae'.",
                 )
             )
-        try:
-            transform = biject_to(site["fn"].support)
-        except NotImplementedError:
-            raise NotImplementedError(
-                checks.message(
-                    "continuous latents",
-                    f"{type(site['fn']).__name__} at site {name!r}",
-                    "Use method='iwae'.",
-                )
-            ) from None
-        value = transform.inv(site["value"])
-        event = value.dim() - (site["value"].dim() - site["fn"].event_dim)
-        frames = {f.name: f for f in site["cond_indep_stack"]}
-        plate = frames.get(self._particles.plate)
-        return _Site(
-            tuple(value.shape),
-            -self._particles.depth - 1 - event,
-            None if plate is None else plate.dim - event,
+
+
+def _not_continuous(name: str, site: Site) -> NotImplementedError:
+    return NotImplementedError(
+        checks.message(
+            "continuous latents",
+            f"{type(base(site['fn'])).__name__} at site {name!r}",
+            "Use method='iwae', or 'quadrature', which sums over finitely many values.",
         )
+    )
 
 
 def _score(trace: Any, constrain: Constrain) -> None:  # noqa: ANN401
@@ -220,8 +231,3 @@ def _score(trace: Any, constrain: Constrain) -> None:  # noqa: ANN401
     for name, log_det in constrain.log_det.items():
         site = trace.nodes[name]
         site["log_prob"] = site["log_prob"] + log_det.expand(site["log_prob"].shape)
-
-
-def latent_dim(particles: Particles, x: Tensor) -> int:
-    """Return how many latent numbers an example has."""
-    return LogJoint(particles, x[:1] if particles.splits else x).dim

@@ -52,8 +52,14 @@ class Integrated:
     warning: str
 
 
-def require_small(joint: LogJoint) -> None:
-    """Raise ValueError unless an example has one or two latent numbers."""
+def small_joint(particles: Particles, x: Tensor) -> LogJoint:
+    """Return the joint density of one or two continuous latent numbers, states summed out.
+
+    Raises:
+        ValueError: more of either than can be integrated or summed.
+        NotImplementedError: as in `LogJoint`.
+    """
+    joint = LogJoint(particles, x, sums_states=True)
     if joint.dim > LARGEST_DIMENSION:
         raise ValueError(
             checks.message(
@@ -62,6 +68,7 @@ def require_small(joint: LogJoint) -> None:
                 "Use method='iwae' or 'ais'.",
             )
         )
+    return joint
 
 
 @torch.no_grad()
@@ -82,9 +89,10 @@ def quadrature_evidence(
         max_bytes: that a block of points may take.
         seed: of the draws that are looked at; sets torch's global streams.
     """
-    joint = LogJoint(particles, x)
-    require_small(joint)
+    joint = small_joint(particles, x)
     with pyro.validation_enabled(False):  # noqa: FBT003
+        if joint.dim == 0:
+            return _summed(particles, joint, x, max_bytes)
         values = _Values.of(particles, joint, x, max_bytes, seed)
         coarse = values.integrate(_COARSE, MAX_POINTS, keep_points=True)
         values = values.recentred(coarse)
@@ -92,9 +100,21 @@ def quadrature_evidence(
     return _in_nats(found, coarse.num_points, torch.finfo(x.dtype).eps)
 
 
+def _summed(particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int) -> Integrated:
+    density = Scattered.of(particles, joint, x, max_bytes)
+    owner = torch.arange(density.num_examples, device=x.device)
+    log_value = density(owner, x.new_zeros(1, len(owner), 0))[0]
+    error = _rounding(log_value, torch.finfo(x.dtype).eps)
+    return Integrated(log_value, error, joint.num_states, "")
+
+
+def _rounding(log_value: Tensor, eps: float) -> Tensor:
+    return eps * (16 + 2 * log_value.abs())
+
+
 def _in_nats(found: Meshed, before: Tensor, eps: float) -> Integrated:
-    rounding = eps * (16 + 2 * found.log_value.abs())
-    error = torch.where(found.error < 1, -torch.log1p(-found.error), math.inf) + rounding
+    error = torch.where(found.error < 1, -torch.log1p(-found.error), math.inf)
+    error = error + _rounding(found.log_value, eps)
     late = int((~found.converged).sum())
     warning = f"{late} of {len(error)} integrals did not converge: see standard_error."
     return Integrated(
