@@ -40,17 +40,14 @@ def test_each_is_still_wrong_and_refused(known):
         registered_kl(q, p)
 
 
+@pytest.mark.filterwarnings("ignore:Singular sample detected")  # of some Wishart's draws
 @pytest.mark.parametrize("known", WRONG_KLS, ids=lambda k: f"{k.q.__name__}-{k.p.__name__}")
 def test_right_values_are_what_draws_give(known):
     torch.manual_seed(0)
     q, p = (made(c, a, torch.float64) for c, a in ((known.q, known.q_at), (known.p, known.p_at)))
     if torch.distributions.TransformedDistribution in (known.q, known.p):
         q, p = (dist.FoldedDistribution(d.base_dist) for d in (q, p))
-    z = (
-        q.sample((40_000,)).clamp_min(1e-300)
-        if known.q is not torch.distributions.Wishart
-        else (q.sample((40_000,)))
-    )
+    z = q.sample((40_000,))
     ratio = (q.log_prob(z) - p.log_prob(z)).reshape(40_000, -1)[:, -1]
     error = ratio.std().item() / 200
     assert abs(ratio.mean().item() - known.right) < 4.5 * error + 1e-2 * known.right + 1e-9
