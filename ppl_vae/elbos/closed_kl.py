@@ -11,6 +11,8 @@ from torch.distributions import Distribution, TransformedDistribution, kl_diverg
 from torch.distributions.kl import _dispatch_kl
 from torch.distributions.transforms import Transform
 
+from ppl_vae.elbos.wrong_kls import wrong_where
+
 _WRAPPERS = ("Independent", "MaskedDistribution")
 
 
@@ -27,8 +29,11 @@ def registered_kl(q: Any, p: Any) -> Tensor:  # noqa: ANN401
     Some of torch's formulas do not broadcast by themselves (that of two Bernoullis, say).
 
     Raises:
-        NotImplementedError: none is registered.
+        NotImplementedError: none is registered, or one that is known to be wrong.
     """
+    wrong = wrong_where(base(q), base(p))
+    if wrong:
+        raise NotImplementedError(wrong)
     shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     return kl_divergence(*(f if f.batch_shape == shape else f.expand(shape) for f in (q, p)))
 
@@ -48,6 +53,9 @@ def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401
         return "its distribution has a mask of its own"
     if fn.batch_shape != prior.batch_shape or fn.event_shape != prior.event_shape:
         return "its shapes differ between model and guide"
+    wrong = wrong_where(first, second)
+    if wrong:
+        return wrong
     if _is_by_transforms(first, second) and not _agree_always(first, second):
         return "its transforms have parameters, which may differ"
     return ""

@@ -13,10 +13,12 @@ from pyro.infer import ELBO, RenyiELBO, TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
 
 from ppl_vae import checks
+from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.registry import ESTIMATORS
 from ppl_vae.elbos.traces import is_subsample, latent_sites, not_reparameterised
+from ppl_vae.elbos.wrong_kls import wrong_where
 
 # Those of Pyro's that leave out the score term of a draw without rsample, and do not say so.
 _PATHWISE = (TraceMeanField_ELBO, RenyiELBO)
@@ -72,7 +74,10 @@ def _named(program: Program) -> str:
 @contextmanager
 def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
     """Raise NotImplementedError in the block where `elbo` would leave out a part silently."""
-    if isinstance(elbo, _PATHWISE):
+    if isinstance(elbo, TraceMeanField_ELBO):
+        with _Reparameterised(), _RightDivergences():
+            yield
+    elif isinstance(elbo, _PATHWISE):
         with _Reparameterised():
             yield
     else:
@@ -93,6 +98,32 @@ class _Reparameterised(Messenger):
         self._seen.add(name)
         if not getattr(msg["fn"], "has_rsample", False):
             raise NotImplementedError(not_reparameterised(name, msg["fn"]))
+
+
+class _RightDivergences(Messenger):
+    """Refuses a latent whose registered KL, which Pyro would take, is wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._guide: dict[str, Any] = {}
+
+    def _pyro_post_sample(self, msg: Any) -> None:  # noqa: ANN401
+        name = msg["name"]
+        if msg["is_observed"] or is_subsample(msg) or msg["infer"].get("is_auxiliary"):
+            return
+        # The guide runs before the model, with every particle.
+        if name not in self._guide:
+            self._guide[name] = msg["fn"]
+            return
+        why = wrong_where(base(self._guide.pop(name)), base(msg["fn"]))
+        if why:
+            raise NotImplementedError(
+                checks.message(
+                    f"a right registered KL at site {name!r}",
+                    f"one that is not: {why}",
+                    "Choose 'analytic-kl', which samples such a site, or 'trace'.",
+                )
+            )
 
 
 def choose(program: Program) -> str:
