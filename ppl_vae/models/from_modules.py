@@ -61,6 +61,7 @@ def pair_from_modules(
             range.
 
     Example:
+        >>> from torch import nn
         >>> encoder, decoder = nn.Linear(6, 4), nn.Linear(2, 6)
         >>> pair = pair_from_modules(encoder, decoder, latent_dim=2, image_shape=(6,))
         >>> pair.sample(3, seed=0).shape
