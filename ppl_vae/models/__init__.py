@@ -4,10 +4,11 @@ from ppl_vae.models.amortized_exponential_normal import AmortizedExponentialNorm
 from ppl_vae.models.bernoulli_vae import BernoulliVAE
 from ppl_vae.models.conv_gaussian_vae import ConvGaussianVAE
 from ppl_vae.models.exponential_normal import ExponentialNormal
-from ppl_vae.models.from_modules import ModulesVAE, pair_from_modules
+from ppl_vae.models.from_modules import pair_from_modules
 from ppl_vae.models.gaussian_chain import GaussianChain
 from ppl_vae.models.hierarchical_vae import HierarchicalVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
+from ppl_vae.models.modules_vae import ModulesVAE
 from ppl_vae.pair import Pair
 from ppl_vae.vae import VAE
 

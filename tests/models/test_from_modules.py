@@ -208,8 +208,8 @@ def test_likelihoods(x, likelihood, output, numbers, expected):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"encoder": 3}, TypeError, "encoder as an nn.Module, or a method of one; got int"),
-        ({"decoder": lambda z: z}, TypeError, "decoder as an nn.Module"),
+        ({"encoder": 3}, TypeError, "encoder as an nn.Module, a method of one, or a function"),
+        ({"decoder": nn.Linear}, TypeError, "decoder as an nn.Module"),
         ({"latent_dim": 0}, ValueError, "latent_dim of at least 1"),
         ({"latent_dim": 2.0}, TypeError, "latent_dim as an int"),
         ({"likelihood": "poisson"}, ValueError, "likelihood as one of bernoulli, normal"),

@@ -1,0 +1,161 @@
+"""The distributions that an encoder and a decoder stand for: q(z | x) and p(x | z)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
+from torch.distributions import Distribution, Independent, constraints
+from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
+
+from ppl_vae import checks
+from ppl_vae.models.network_outputs import TO_SCALE
+
+WITHOUT_DENSITY = (dist.Delta, ExpRelaxedCategorical)
+
+
+FAMILIES: dict[str, Callable[..., Any]] = {
+    "bernoulli": dist.Bernoulli,
+    "categorical": dist.Categorical,
+    "normal": dist.Normal,
+}
+
+
+def from_tensors(who: str, family: str, found: dict[str, Tensor], dtype: torch.dtype) -> Any:  # noqa: ANN401
+    """Return the distribution of what `who` gave; ValueError where that is out of its range."""
+    # What autocast has rounded is summed in full.
+    parameters = {
+        "scale" if kind in TO_SCALE else kind: TO_SCALE.get(kind, _same)(value.to(dtype))
+        for kind, value in found.items()
+    }
+    try:
+        return FAMILIES[family](**parameters)
+    except ValueError as error:
+        said = " ".join(str(error).partition(", but found")[0].split())
+        raise ValueError(
+            checks.message(
+                f"outputs of the {who} that are {' and '.join(found)}",
+                f"values of which torch says: {said}",
+                f"Say what they are by {who}_output, and look for NaN.",
+            )
+        ) from None
+
+
+def as_posterior(fn: Distribution, shape: tuple[int, ...]) -> Any:  # noqa: ANN401
+    """Return q(z | x), batch shape `shape[:1]`, from a distribution that an encoder returned.
+
+    Raises:
+        TypeError: one that is not reparameterised, or has no density over the space of z.
+        ValueError: one of another shape.
+    """
+    base = fn
+    while isinstance(base, Independent):
+        base = base.base_dist
+    name = type(base).__name__
+    if not fn.has_rsample:
+        raise TypeError(
+            checks.message(
+                "q(z | x) with rsample, through which gradients reach the encoder",
+                f"{name}, which has none",
+                "Return a reparameterised family, such as Normal.",
+            )
+        )
+    if isinstance(base, WITHOUT_DENSITY) or base.support is constraints.simplex:
+        raise TypeError(
+            checks.message(
+                "q(z | x) with a density where the prior, a Normal over all of z, has one",
+                name,
+                "Return another family, or write the pair with a prior that fits it.",
+            )
+        )
+    return _over("encoder", fn, shape, "z")
+
+
+def as_likelihood(fn: Distribution, lead: tuple[int, ...], shape: tuple[int, ...] | None) -> Any:  # noqa: ANN401
+    """Return p(x | z), batch shape `lead`, from what a decoder returned for `lead` as one batch.
+
+    Raises:
+        ValueError: one of another shape.
+    """
+    own = tuple(fn.batch_shape + fn.event_shape)
+    fn = _over("decoder", fn, (math.prod(lead), *(own[1:] if shape is None else shape)), "x")
+    return fn if len(lead) == 1 else _Unflattened(fn, torch.Size(lead))
+
+
+class _Unflattened(dist.TorchDistribution):
+    """A distribution whose one batch dimension is looked at as several."""
+
+    arg_constraints = {}  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, base: Any, lead: torch.Size) -> None:  # noqa: ANN401
+        self._base = base
+        self.has_rsample = base.has_rsample
+        super().__init__(lead, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:  # noqa: ANN401  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._base.support
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:  # noqa: ANN401
+        return self._base.rsample(sample_shape).reshape(self._extended_shape(sample_shape))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:  # noqa: ANN401
+        return self._base.sample(sample_shape).reshape(self._extended_shape(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        event = value.dim() - len(self.event_shape)
+        more = value.shape[: max(event - len(self.batch_shape), 0)]
+        value = value.expand(more + self.batch_shape + self.event_shape)
+        flat = value.reshape(more + self._base.batch_shape + self.event_shape)
+        return self._base.log_prob(flat).reshape(more + self.batch_shape)
+
+
+def in_support(fn: Any, x: Tensor) -> None:  # noqa: ANN401
+    """Raise ValueError where `x` is outside of what p(x | z) can draw."""
+    if not checks.values_are_checked():
+        return
+    good = fn.support.check(x)
+    if not bool(good.all()):
+        raise ValueError(
+            checks.message(
+                f"x in the support of p(x | z), {fn.support}",
+                f"{int((~good).sum())} of {good.numel()} entries that are not in it",
+                "Change the data, or what the decoder returns.",
+            )
+        )
+
+
+def _over(who: str, fn: Distribution, shape: tuple[int, ...], what: str) -> Any:  # noqa: ANN401
+    own = tuple(fn.batch_shape + fn.event_shape)
+    if own != shape or not fn.batch_shape:
+        raise ValueError(
+            checks.message(
+                f"a distribution of {what} from the {who}, of shape {shape} with a batch first",
+                f"batch shape {tuple(fn.batch_shape)}, event shape {tuple(fn.event_shape)}",
+                "Give every example one distribution, and check the sizes.",
+            )
+        )
+    return _of_pyro(fn).to_event(len(fn.batch_shape) - 1)
+
+
+def _of_pyro(fn: Any) -> Any:  # noqa: ANN401
+    """Return `fn` with what Pyro asks of a distribution, which PyTorch's own have not."""
+    fn = copy.copy(fn)
+    if isinstance(fn, Independent):
+        fn.base_dist = _of_pyro(fn.base_dist)
+    if not isinstance(fn, TorchDistributionMixin):
+        cls = type(fn)
+        same = getattr(dist, cls.__name__, None)
+        mixed = isinstance(same, type) and issubclass(same, cls)
+        fn.__class__ = same if mixed else type(cls.__name__, (cls, TorchDistributionMixin), {})
+    return fn
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
