@@ -23,6 +23,7 @@ FURTHER = 1.2
 CONCENTRATIONS = {
     "Beta": ("concentration0", "concentration1"),
     "Dirichlet": ("concentration",),
+    "Kumaraswamy": ("concentration0", "concentration1"),
 }
 
 
