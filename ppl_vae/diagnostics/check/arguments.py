@@ -41,6 +41,15 @@ def arguments(fn: Distribution) -> dict[str, Any]:
     return found
 
 
+def constraint(fn: Any, name: str) -> Any:  # noqa: ANN401
+    """Return what `fn` asks of an argument, or None if it says nothing."""
+    try:
+        known = fn.arg_constraints
+    except NotImplementedError:
+        return None
+    return known.get(name, known.get(_ATTRIBUTES.get(name)))
+
+
 def _signature(cls: type) -> dict[str, inspect.Parameter]:
     """Return the parameters of the constructor, of the first class that names them all."""
     for each in cls.__mro__:
@@ -65,6 +74,7 @@ def _others(fn: Distribution, names: list[str]) -> list[str]:
 def _read(fn: Distribution, name: str) -> Any:  # noqa: ANN401
     for attribute in (name, _ATTRIBUTES.get(name, name), f"_{name}"):
         value = getattr(fn, attribute, inspect.Parameter.empty)
-        if value is not inspect.Parameter.empty:
+        # MaskedDistribution keeps its mask beside the method of that name.
+        if value is not inspect.Parameter.empty and not inspect.ismethod(value):
             return value
     return inspect.Parameter.empty

@@ -107,17 +107,13 @@ class Divergence(Pair):
 
     def _compare(self, q: Distribution, p: Distribution) -> None:
         """Raise unless draws and densities are there, and those of what was taken apart."""
-        places = torch.arange(self._shape[0], device=self.device) if self._shape else None
-        try:
-            z = self.q(places).sample(torch.Size((2,)))
-        except NotImplementedError:
-            raise _refusal("q that can be sampled", q, "whose draws are not defined") from None
+        places = self._all_places()
+        full = q if q.batch_shape == self._shape else q.expand(self._shape)
+        z = _tried("q that can be sampled", q, full.sample)
         for name, fn, part in (("q", q, self.q), ("p", p, self.p)):
-            try:
-                own, new = fn.log_prob(z), part(places).log_prob(z)
-            except NotImplementedError:
-                what = f"{name} with a log density"
-                raise _refusal(what, fn, "which defines none") from None
+            own = _tried(f"{name} with a log density", fn, lambda fn=fn: fn.log_prob(z))
+            what = f"{name} that can be constructed anew from its arguments"
+            new = _tried(what, fn, lambda part=part: part(places).log_prob(z))
             if not torch.allclose(own.expand_as(new), new, rtol=1e-3, atol=1e-3, equal_nan=True):
                 what = f"{name} that its constructor's arguments determine"
                 raise _refusal(what, fn, "whose density changes as it is constructed anew")
@@ -135,12 +131,15 @@ class Divergence(Pair):
             parameter.data.copy_(value)
 
     def _is_within(self) -> bool:
-        places = torch.arange(self._shape[0], device=self.device) if self._shape else None
+        places = self._all_places()
         try:
             z = self.q(places).sample(torch.Size((DRAWS,)))
             return bool(self.p(places).log_prob(z).isfinite().all())
-        except ValueError:
-            return False
+        except Exception:
+            return False  # the family refuses such parameters, or so many draws
+
+    def _all_places(self) -> Tensor | None:
+        return torch.arange(self._shape[0], device=self.device) if self._shape else None
 
     def _refuse_nothing(self, q: Distribution, p: Distribution) -> None:
         if not self.parameter_groups():
@@ -152,6 +151,18 @@ class Divergence(Pair):
                     "Check the KL for another family, or other parameters.",
                 )
             )
+
+
+def _tried(expected: str, fn: Distribution, call: Callable[[], Tensor]) -> Tensor:
+    """Return what a method of `fn` returns, or refuse the family with the reason."""
+    try:
+        return call()
+    except Exception as error:
+        why = "which does not define it"
+        if not isinstance(error, NotImplementedError):
+            told = str(error).strip().split("\n")[0]
+            why = f"which raises {type(error).__name__}: {told}"
+        raise _refusal(expected, fn, why) from None
 
 
 def _rebuilt(

@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints, transform_to
 from torch.distributions.transforms import Transform, _InverseTransform
 
-from ppl_vae.diagnostics.check.arguments import arguments
+from ppl_vae.diagnostics.check.arguments import arguments, constraint
 
-# Counts are numbers of trials, not parameters; a control variate is no part of the density.
-_KEPT = ("total_count", "temperature", "control_var", "log_density", "leaf_times")
+# Counts are numbers of trials, not parameters; a control variate is no part of the density; the
+# sampler of a SineBivariateVonMises serves small correlations.
+_KEPT = ("total_count", "control_var", "leaf_times", "correlation")
 
 
 class Node(nn.Module):
@@ -38,7 +39,9 @@ class Node(nn.Module):
         return self._at(self._value, places)
 
     def _at(self, value: Any, places: Tensor | None) -> Any:  # noqa: ANN401
-        return value[places] if self._is_batched and places is not None else value
+        if places is None or not self._is_batched or (len(value) == 1 and len(places) > 1):
+            return value
+        return value[places]
 
 
 class Moved(Node):
@@ -92,10 +95,9 @@ class Rebuilt(Composite):
     """
 
     def __init__(self, fn: Distribution, memo: dict[int, nn.Module]) -> None:
-        limits = _constraints(fn)
         parts = {}
         for name, value in arguments(fn).items():
-            limit = None if name in _KEPT else limits.get(name)
+            limit = None if name in _KEPT else constraint(fn, name)
             parts[name] = _node(name, value, limit, fn.batch_shape, fn, memo)
         super().__init__(type(fn), parts)
 
@@ -134,11 +136,14 @@ class Itself(Node):
 
 
 def for_pyro(fn: Any) -> Any:  # noqa: ANN401
-    """Return a distribution as one of Pyro's, of a subclass of its class."""
-    if isinstance(fn, TorchDistributionMixin):
-        return fn
-    fn = copy.copy(fn)
-    fn.__class__ = _pyro_class(type(fn))
+    """Return a distribution as one of Pyro's, of a subclass of its class, that can be expanded."""
+    if not isinstance(fn, TorchDistributionMixin):
+        fn = copy.copy(fn)
+        fn.__class__ = _pyro_class(type(fn))
+    try:
+        fn.expand(fn.batch_shape)
+    except NotImplementedError:
+        return ExpandedDistribution(fn, fn.batch_shape)
     return fn
 
 
@@ -211,13 +216,6 @@ def _limit(name: str, value: Tensor) -> Any:  # noqa: ANN401
             return constraints.positive
         return constraints.less_than(0.0) if bool((value < 0).all()) else None
     return {"loc": constraints.real, "scale_tril": constraints.lower_cholesky}.get(name)
-
-
-def _constraints(fn: Any) -> dict[str, Any]:  # noqa: ANN401
-    try:
-        return dict(fn.arg_constraints)
-    except NotImplementedError:
-        return {}
 
 
 def _bijection(limit: Any) -> Any:  # noqa: ANN401
