@@ -40,6 +40,8 @@ def _by_batch(table: Table, right: dict[str, str], noise: list[str]) -> Iterator
             (("P",), "log_prior"),
             (("H",), "entropy"),
         ):
+            if not any(table.means(role).any() for role in roles):
+                continue  # there is no such term
             changed, scaled = dict(right), []
             for role in roles:
                 changed[role] = table.add(f"{role}*B^{power:g}", {role: 1.0}, size**power)

@@ -28,6 +28,8 @@ NUMBERS_AT_ONCE = 2**22
 # Below this share of its variance, what is left of the objective once the truth at the same
 # noise is taken off is worth having.
 MATCHED_BELOW = 0.7
+# Where masks hide every term, in nats.
+SMALLEST_SCALE = 1e-12
 
 
 class Collector:
@@ -176,7 +178,7 @@ class Collector:
                 found = self._fresh(number, count, x, columns)
         sizes = found.pop("_scale")
         size = self._pair.num_examples(x)
-        scale = float(np.abs(sizes).mean())
+        scale = max(float(np.abs(sizes).mean()), SMALLEST_SCALE)
         return Sample(values, found, scale, size, visit.setting)
 
     def _at_noise(

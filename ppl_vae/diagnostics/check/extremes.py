@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,32 +15,53 @@ from ppl_vae.elbos.closed_kl import base
 LOGIT = 8.0
 # A log-variance that is clamped at 10 meets its clamp at a log-scale of 5.
 LOG_SCALE = 4.5
+# Beyond this log-scale a LogisticNormal draws from corners that are cut off.
+LOG_STICK = 1.0
 # A Beta of a smaller concentration than 1/2 has so many draws that float32 rounds to 1 that they
 # shift the mean of its log-density.
 LOG_CONCENTRATION = math.log(2.0)
-LIMITS = torch.tensor([LOGIT, LOG_SCALE, LOG_CONCENTRATION], dtype=torch.float64)
+# A rarer value of a discrete latent may be missing from all draws, which then have no noise.
+LOG_RARE = 3.5
+LIMITS = torch.tensor([LOGIT, LOG_SCALE, LOG_CONCENTRATION, LOG_RARE], dtype=torch.float64)
 # By how much a pair that is beyond a limit may be perturbed further.
 FURTHER = 1.2
 CONCENTRATIONS = {
     "Beta": ("concentration0", "concentration1"),
     "Dirichlet": ("concentration",),
+    "Kumaraswamy": ("concentration0", "concentration1"),
 }
 
 
 def extremes(terms: Terms) -> Tensor:
-    """Return the largest logit, log-scale, and negative log-concentration, (3,)."""
+    """Return the largest logit, log-scale, negative log-concentration and log-rarity, (4,)."""
     found = torch.zeros_like(LIMITS)
     for site in [*terms.model.values(), *terms.guide.values()]:
         fn = base(site["fn"])
         kind = type(fn).__name__
         if site["is_observed"] and kind == "Bernoulli":
             found[0] = float(fn.logits.abs().flatten().float().quantile(0.99))  # pyright: ignore
-        scale = getattr(fn, "scale", None)
+        scale = _scale(fn)
         if scale is not None:
             found[1] = max(found[1], float(scale.log().abs().max()))
+        if kind == "LogisticNormal":
+            found[1] = max(found[1], float(fn.scale.log().max()) + LOG_SCALE - LOG_STICK)  # pyright: ignore
         for name in CONCENTRATIONS.get(kind, ()):
             found[2] = max(found[2], float(-getattr(fn, name).log().min()))
+    for site in terms.guide.values():
+        fn = base(site["fn"])
+        if not fn.has_rsample and isinstance(probs := getattr(fn, "probs", None), Tensor):
+            rarest = torch.minimum(probs, 1 - probs).min().clamp_min(1e-30)
+            found[3] = max(found[3], float(-rarest.log()))
     return found
+
+
+def _scale(fn: Any) -> Tensor | None:  # noqa: ANN401
+    """Return the scales of a family that has any, or what of a matrix is one."""
+    if hasattr(fn, "cov_diag"):
+        return fn.cov_diag.sqrt()
+    if hasattr(fn, "scale_tril"):
+        return fn.scale_tril.diagonal(dim1=-2, dim2=-1)
+    return getattr(fn, "scale", None)
 
 
 def is_extreme(found: Tensor, own: Tensor) -> bool:

@@ -77,3 +77,8 @@ class Sample:
     scale: float
     batch_size: int
     setting: Setting
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the right terms are, at all draws."""
+        return all(np.isfinite(self.columns[n]).all() for n in "LPH" if n in self.columns)

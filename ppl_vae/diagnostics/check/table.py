@@ -34,6 +34,8 @@ class Table:
         self, samples: list[Sample], *, matched: bool, tolerance: float = TOLERANCE
     ) -> None:
         self.tolerance = tolerance
+        # Draws that are rounded onto the edge of a support have no finite terms.
+        samples = [sample for sample in samples if sample.is_finite] or samples
         self.samples, self.matched = samples, matched
         self.scale = np.array([sample.scale for sample in samples])
         self.batch_size = np.array([float(sample.batch_size) for sample in samples])
