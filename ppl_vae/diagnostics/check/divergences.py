@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Normal
 
-from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
+from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
 from ppl_vae.diagnostics.check.terms import Terms
 from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.traces import Site
