@@ -47,6 +47,7 @@ class Family:
     free: bool = False
 
 
+@torch.no_grad()
 def by_search(
     collector: Collector, *, with_ratios: bool, exact: bool, ignore: bool
 ) -> Explanation | None:
