@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 from ppl_vae.diagnostics.check.wrong_draws import NOISES, SCALES, SHARES
 
+# What is added to a log-likelihood of a smaller weight, and what that means.
+MIXED = {
+    "L=colours inverted": (
+        "the targets are mixed with their opposites: label smoothing, or flipped pixels?"
+    ),
+    "L=the targets are all classes alike": (
+        "the targets are mixed with all classes alike: label smoothing?"
+    ),
+}
+
 
 @dataclass
 class Candidate:
@@ -114,11 +124,11 @@ def _drawn(key: str, said: str, noise: list[str]) -> Iterator[Candidate]:
 
 def wrong_likelihoods(columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     """Yield formulas with another reconstruction term."""
-    other = "L=colours inverted"
-    if other in columns:
-        roles = {"L": "L", "extra": other, "P": "P", "H": "H"}
-        said = "the targets are mixed with their opposites: label smoothing, or flipped pixels?"
-        yield Candidate("formula", "log_likelihood", said, roles, noise, ("L", "extra"), cost=8.0)
+    for other, said in MIXED.items():
+        if other in columns:
+            roles = {"L": "L", "extra": other, "P": "P", "H": "H"}
+            free = ("L", "extra")
+            yield Candidate("formula", "log_likelihood", said, roles, noise, free, cost=8.0)
     for name in sorted(n for n in columns if n.startswith("L=")):
         said = f"the reconstruction term is not the pair's log-likelihood: {name[2:]}."
         roles = {"L": name, "P": "P", "H": "H"}

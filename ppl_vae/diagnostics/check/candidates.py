@@ -79,6 +79,11 @@ def _pieces(table: Table, columns: set[str], noise: list[str]) -> Iterator[Candi
     if likelihood:
         roles = {n: n for n in likelihood} | {"P": "P", "H": "H"} | split(likelihood, ("L",))
         yield Candidate("part", "log_likelihood", "", roles, noise, cost=4.0, pieces=True)
+    for name in sorted(n for n in columns if n.startswith("J:")):
+        term = "H" if "guide" in name else "P"
+        roles = {"L": "L", "P": "P", "H": "H", name: name} | split([name], (term,))
+        del roles[term]
+        yield Candidate("part", "kl", "", roles, noise, cost=3.0, pieces=True)
     if latent:
         roles = {"L": "L"} | {n: n for n in latent} | split(latent, ("P", "H"))
         yield Candidate("part", "kl", "", roles, noise, cost=4.0, pieces=True)
@@ -163,6 +168,9 @@ def _bounds(columns: set[str]) -> Iterator[Candidate]:
     for name in sorted(n for n in columns if n.startswith("Renyi")):
         _, alpha, count = name.split()
         said = f"this is the Rényi bound with alpha = {alpha} and {count} particles, not the ELBO."
+        yield Candidate("bound", "objective", said, {"all": name}, [], cost=6.0)
+    for name in sorted(n for n in columns if n.startswith("bound=")):
+        said = f"this is a bound of several particles: {name[6:]}."
         yield Candidate("bound", "objective", said, {"all": name}, [], cost=6.0)
 
 

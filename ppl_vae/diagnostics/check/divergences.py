@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ppl_vae.diagnostics.check.formula import formula_kl
-from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
+from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
 from ppl_vae.diagnostics.check.terms import Terms
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site

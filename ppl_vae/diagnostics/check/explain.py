@@ -30,11 +30,14 @@ class Explanation:
         candidate: the formula.
         fit: its weights.
         score: chi squared and the reluctance to believe it; less is better.
+        of_data: those roles whose columns, or whose differences from the right ones, depend on
+            the data only.
     """
 
     candidate: Candidate
     fit: Fit
     score: float
+    of_data: frozenset[str] = frozenset()
 
     def weight(self, role: str) -> Estimate[float]:
         """Return the weight of a role's column."""
@@ -122,8 +125,21 @@ def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanati
             continue  # without any fit
         for found in _tried(there, candidate, right_there, ignore=ignore_constants, exact=exact):
             if best is None or found.score < best.score:
-                best = found
+                best = replace(found, of_data=_of_data(there, candidate))
     return best
+
+
+def _of_data(table: Table, candidate: Candidate) -> frozenset[str]:
+    """Return the roles that depend on the data only, but for what they should be."""
+    found = set()
+    for role, column in candidate.roles.items():
+        if column.startswith("L:") and table.is_of_data(column):
+            found.add(role)
+        elif column.startswith("L="):
+            gap = table.add("gap", {column: 1.0, "L": -1.0})
+            if table.is_of_data(gap):
+                found.add(role)
+    return frozenset(found)
 
 
 def explained(

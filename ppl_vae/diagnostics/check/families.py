@@ -16,7 +16,7 @@ from ppl_vae.diagnostics.check.candidate import Candidate
 from ppl_vae.diagnostics.check.collect import Collector
 from ppl_vae.diagnostics.check.explain import Explanation, explained
 from ppl_vae.diagnostics.check.features import terms
-from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
+from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
 from ppl_vae.diagnostics.check.samples import Draws
 from ppl_vae.diagnostics.check.table import Table
 from ppl_vae.diagnostics.check.terms import Terms, latent_sites_of
@@ -47,6 +47,7 @@ class Family:
     free: bool = False
 
 
+@torch.no_grad()
 def by_search(
     collector: Collector, *, with_ratios: bool, exact: bool, ignore: bool
 ) -> Explanation | None:

@@ -16,13 +16,9 @@ from ppl_vae.diagnostics.check.divergences import (
     standard_priors,
     wrong_divergences,
 )
-from ppl_vae.diagnostics.check.likelihoods import (
-    bounds,
-    event_dims,
-    likelihood_mistakes,
-    likelihood_parts,
-    summed,
-)
+from ppl_vae.diagnostics.check.formulas.flows import flow_parts
+from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
+from ppl_vae.diagnostics.check.likelihoods import bounds, likelihood_mistakes, likelihood_parts
 from ppl_vae.diagnostics.check.ratios import ratios
 from ppl_vae.diagnostics.check.samples import Draws
 from ppl_vae.diagnostics.check.terms import Terms, Truth, latent_sites_of
@@ -69,6 +65,7 @@ class Features:
         blank = torch.zeros_like(right.likelihood)
         found |= likelihood_parts(right, blank)
         found |= likelihood_mistakes(right, blank)
+        found |= flow_parts(right, blank)
         found |= bounds(right, draws.num_particles)
         latents = latent_sites_of(right.guide)
         found |= reversed_kl(right, latents, blank)

@@ -9,6 +9,7 @@ from ppl_vae.diagnostics.check.table import ONE
 from ppl_vae.diagnostics.check.words import Quantities, constant, near, ratio, shown
 from ppl_vae.diagnostics.estimate import Estimate
 
+DATA_ONLY = " This is a constant that depends on the data only: gradients are right."
 TERMS = {"L": "log_likelihood", "P": "log_prior", "H": "entropy", "KL": "kl"}
 PIECES = {
     "L:ones": ("log_likelihood", "the part of the pixels that are 1, x log p,"),
@@ -36,9 +37,17 @@ def findings(
         if "extra" in candidate.roles:
             weight = explanation.weight("extra")
             message = f"{message[:-1]} (weight {shown(weight)})."
-        found.append(Finding(candidate.kind, candidate.term, "the ELBO", "another", message))
+        if "L" in explanation.of_data and not explanation.is_off("L"):
+            message += DATA_ONLY
+            found.append(Finding("constant", "constant", "0", "another", message))
+        else:
+            found.append(Finding(candidate.kind, candidate.term, "the ELBO", "another", message))
     if candidate.pieces:
-        found += _piece_findings(explanation, quantities)
+        found += [
+            each
+            for each in _piece_findings(explanation, quantities)
+            if not (ignore_constants and each.kind == "constant")
+        ]
     else:
         found += _weight_findings(explanation, quantities, kind)
     if not ignore_constants and ONE in explanation.fit.names:
@@ -116,6 +125,9 @@ def _piece_findings(e: Explanation, q: Quantities) -> list[Finding]:
         else:
             kind = "sign" if value.startswith("-") else "part"
             message = f"{words} has weight {told}{equal}{': ' + cause if cause else ''}"
+        if role in e.of_data:
+            kind = term = "constant"
+            message += DATA_ONLY
         found.append(Finding(kind, term, "1", shown(weight), message))
     return found
 
@@ -125,6 +137,11 @@ def _piece(role: str) -> tuple[str, str]:
         return TERMS[role], TERMS[role]
     if role in PIECES:
         return PIECES[role]
+    if role.startswith("L:"):
+        return "log_likelihood", f"the log-likelihood's part {role[2:]}"
+    if role.startswith("J:"):
+        term = "entropy" if "guide" in role else "log_prior"
+        return term, f"the log-determinant of the flow, log |det dz/dz0|, in the {role[2:]}"
     term = "log_prior" if role.startswith("P:") else "entropy"
     return term, f"{term} of {role.partition(':')[2]}"
 

@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ppl_vae.diagnostics.check.formulas.other_data import other_data
+from ppl_vae.diagnostics.check.formulas.reduce import event_dims, mask_of, scored, summed
+from ppl_vae.diagnostics.check.formulas.registry import parts, wrong_formulas
 from ppl_vae.diagnostics.check.terms import Terms
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site
@@ -17,92 +19,78 @@ ALPHAS = (-1.0, 0.1, 0.25, 0.5, 0.75, 0.9, 2.0)
 PARTICLES = (2, 3, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100)
 
 
-def summed(value: Tensor, blank: Tensor, dims: int) -> Tensor:
-    """Return numbers summed over event dimensions, (particles, examples)."""
-    value = value.sum(list(range(-dims, 0))) if dims else value
-    if value.dim() < 2:
-        value = value.unsqueeze(0) if value.shape == blank.shape[1:] else value.reshape(-1, 1)
-    return value.expand(blank.shape) if value.shape != blank.shape else value
-
-
-def event_dims(site: Site) -> int:
-    """Return how many dimensions of a site's value belong to one example."""
-    return len(site["fn"].event_shape)
-
-
 def likelihood_parts(right: Terms, blank: Tensor) -> dict[str, Tensor]:
-    """Return what the log-likelihood of Bernoulli or Normal data is made of."""
+    """Return what the log-likelihood is made of, where its family's parts are known."""
     found: dict[str, Tensor] = {}
     for site in right.model.values():
-        if not site["is_observed"]:
-            continue
-        fn: Any = base(site["fn"])
-        x, dims, kind = site["value"], event_dims(site), type(fn).__name__
-        parts: dict[str, Tensor] = {}
-        if kind == "Bernoulli":
-            parts["L:ones"] = -x * F.softplus(-fn.logits)
-            parts["L:zeros"] = -(1 - x) * F.softplus(fn.logits)
-        elif kind == "Normal":
-            gap = (x - fn.loc) / fn.scale
-            parts["L:squares"] = -0.5 * gap**2
-            parts["L:log"] = (-fn.scale.log()).expand(gap.shape)
-        for name, value in parts.items():
-            found[name] = found.get(name, blank) + summed(value, blank, dims)
+        if site["is_observed"]:
+            for name, value in parts(base(site["fn"]), site["value"]).items():
+                key = f"L:{name}"
+                found[key] = found.get(key, blank) + scored(site, value, blank)
     return found
 
 
 def likelihood_mistakes(right: Terms, blank: Tensor) -> dict[str, Tensor]:
     """Return other reconstruction terms that are met in place of the log-likelihood."""
-    found: dict[str, Tensor] = {}
     sites = [site for site in right.model.values() if site["is_observed"]]
     if len(sites) != 1:
-        return found
-    site = sites[0]
+        return {}
+    (site,) = sites
+    fn: Any = base(site["fn"])
+    x, dims = site["value"], event_dims(site)
+    each = wrong_formulas(fn, x)
+    if x.dim() == dims + 1 and not fn.event_shape:  # examples first, each number by itself
+        each |= other_data(fn, x, dims)
+    found = {name: scored(site, value, blank) for name, value in each.items()}
+    found |= _over_events(site, blank) | _with_padding(site, blank)
+    return {f"L={name}": value for name, value in found.items()}
+
+
+def _over_events(site: Site, blank: Tensor) -> dict[str, Tensor]:
+    """Return what is no sum of numbers: roots of mean squares, a softmax over the pixels."""
     fn: Any = base(site["fn"])
     x, dims, kind = site["value"], event_dims(site), type(fn).__name__
+    if kind not in ("Bernoulli", "Normal") or not dims or fn.event_shape:
+        return {}
+    guess = fn.mean
+    axes = list(range(-dims, 0))
+    each = summed(((x - guess) ** 2).mean(axes), blank, 0)
+    found = {
+        "the root of each example's mean squared error (RMSE)": -each.sqrt(),
+        "the root of the batch's mean squared error (RMSE)": -each.mean(-1, keepdim=True)
+        .sqrt()
+        .expand(blank.shape),
+    }
     if kind == "Bernoulli":
-        p = torch.sigmoid(fn.logits)
-        high, low = torch.log(x).clamp_min(-100), torch.log1p(-x).clamp_min(-100)
-        found = {
-            "sigmoid twice": x * F.logsigmoid(p) + (1 - x) * F.logsigmoid(-p),
-            "squared error": -((x - p) ** 2),
-            "squared error of logits": -((x - fn.logits) ** 2),
-            "absolute error": -(x - p).abs(),
-            "arguments swapped": p * high + (1 - p) * low,
-            "colours inverted": (1 - x) * F.logsigmoid(fn.logits) + x * F.logsigmoid(-fn.logits),
-            "probability": -((1 - x) - p).abs(),
-            "its decoder gives probabilities, which the pair takes for logits "
-            "(decoder_output='probs'?)": _of_probabilities(fn.logits, x),
-        }
-        flat = fn.logits.flatten(-dims) if dims else fn.logits
-        if dims:
-            soft = flat.log_softmax(-1) * x.flatten(-dims)
-            found["softmax over pixels"] = soft.reshape(fn.logits.shape)
-    elif kind == "Normal":
-        loc, scale = fn.loc.expand(torch.broadcast_shapes(fn.loc.shape, x.shape)), fn.scale
-        found = {
-            "absolute error": -(x - loc).abs(),
-            "loc through a sigmoid": -0.5 * ((x - loc.sigmoid()) / scale) ** 2 - scale.log(),
-            "loc through tanh": -0.5 * ((x - loc.tanh()) / scale) ** 2 - scale.log(),
-            "squared error, scale left out": -((x - loc) ** 2),
-            "scale as variance": -0.5 * (x - loc) ** 2 / scale - 0.5 * scale.log(),
-            "scale squared": -0.5 * ((x - loc) / scale**2) ** 2 - 2 * scale.log(),
-            "not squared scale": -0.5 * (x - loc) ** 2 / scale - scale.log(),
-            "cross-entropy": x * F.logsigmoid(loc) + (1 - x) * F.logsigmoid(-loc),
-        }
-    if kind in ("Bernoulli", "Normal"):
-        found["another example's data"] = fn.log_prob(x.roll(1, 0))
-        each = (fn.log_prob(x.roll(shift, 0)) for shift in range(len(x)))
-        found["every example is compared with every reconstruction (a broadcast?)"] = sum(
-            each, torch.zeros_like(fn.log_prob(x))
-        ) / len(x)
-    return {f"L={name}": summed(value, blank, dims) for name, value in found.items()}
+        soft = fn.logits.flatten(-dims).log_softmax(-1) * x.flatten(-dims)
+        found["softmax over pixels"] = summed(soft, blank, 1)
+    return found
 
 
-def _of_probabilities(p: Tensor, x: Tensor) -> Tensor:
-    edge = torch.finfo(p.dtype).eps
-    p = p.clamp(edge, 1 - edge)
-    return x * p.log() + (1 - x) * (-p).log1p()
+def _with_padding(site: Site, blank: Tensor) -> dict[str, Tensor]:
+    """Return what a mask leaves out, counted, and means over what it keeps."""
+    mask = mask_of(site)
+    if mask is None:
+        return {}
+    fn: Any = base(site["fn"])
+    right = fn.log_prob(site["value"])
+    own = scored(site, right, blank)
+    kept = scored(site, torch.ones_like(right), blank)
+    return {
+        "the mask is forgotten: padding is counted": scored(site, right, blank, masked=False),
+        "what is masked is scored, and what is not is left out": scored(
+            site, right, blank, masked=False
+        )
+        - own,
+        "a mean over each example's unmasked positions, not their sum": own / kept.clamp_min(1),
+        "a mean over the batch's unmasked positions, not a sum": (
+            own.sum(-1, keepdim=True) / kept.sum(-1, keepdim=True).clamp_min(1)
+        ).expand(blank.shape),
+        "a mean over all positions with the mask forgotten": scored(
+            site, right, blank, masked=False
+        )
+        / scored(site, torch.ones_like(right), blank, masked=False),
+    }
 
 
 def bounds(right: Terms, num_particles: int) -> dict[str, Tensor]:
@@ -123,9 +111,32 @@ def bounds(right: Terms, num_particles: int) -> dict[str, Tensor]:
                 powers = ((1 - alpha) * rows).logsumexp(1) - math.log(count)
                 each[f"Renyi {alpha:g} {count}"] = powers / (1 - alpha)
             likelihood = right.likelihood[: len(rows) * count].reshape(rows.shape)
+            each |= _wrong_bounds(right, rows, count)
             each["L=mean over particles"] = likelihood.logsumexp(1) - math.log(count)
         for name, value in each.items():
             filled = value.repeat_interleave(count, 0)
             rest = filled.mean(0, keepdim=True).expand(len(total) - len(filled), -1)
             found[name] = torch.cat([filled, rest])
+    return found
+
+
+def _wrong_bounds(right: Terms, rows: Tensor, count: int) -> dict[str, Tensor]:
+    """Return bounds of several particles with a term's sign or place wrong."""
+    log_q, log_p = -sum(right.entropy.values()), sum(right.prior.values())  # pyright: ignore
+    wrong = {
+        "the sign of log q is wrong in its weights": 2 * log_q,
+        "log q is left out of its weights": log_q,
+        "log p(z) is left out of its weights": -log_p,
+        "the sign of log p(z) is wrong in its weights": -2 * log_p,
+        "log p(x | z) is left out of its weights": -right.likelihood,
+    }
+    found = {}
+    for said, change in wrong.items():
+        changed = rows + change[: len(rows) * count].reshape(rows.shape)
+        found[f"bound=importance-weighted, {said}"] = changed.logsumexp(1) - math.log(count)
+    size = rows.shape[-1]
+    whole = rows.logsumexp(-1).mean(-1)[:, None].expand(-1, size)
+    over = "its logsumexp runs over the batch, not over the particles"
+    found[f"bound={over}, less log {count} (the particles)"] = whole - math.log(count)
+    found[f"bound={over}, less the log of the batch size"] = whole - math.log(size)
     return found

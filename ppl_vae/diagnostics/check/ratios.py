@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
+from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
 from ppl_vae.diagnostics.check.terms import Terms, latent_sites_of
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site

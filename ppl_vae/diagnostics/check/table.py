@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ppl_vae.diagnostics.check.fit import Fit
@@ -14,7 +12,7 @@ from ppl_vae.diagnostics.check.tails import skewness
 TOLERANCE = 2e-5
 ONE = "one"
 NOISE = ("~P:", "~H:", "~W:")
-TINY = 1e-24
+TINY, LARGEST = 1e-24, 1e50
 # The share of a variance from which noise has a shape.
 MATERIAL = 1e-4
 # The share of the objective's noise that a formula which follows it may leave.
@@ -39,8 +37,8 @@ class Table:
         self.samples, self.matched = samples, matched
         self.scale = np.array([sample.scale for sample in samples])
         self.batch_size = np.array([float(sample.batch_size) for sample in samples])
-        # Columns that every setting has, with finite numbers.
-        kept = [{n for n, c in s.columns.items() if math.isfinite(c.sum())} for s in samples]
+        # Columns that every setting has, with numbers whose powers are finite.
+        kept = [{n for n, c in s.columns.items() if np.abs(c).max() < LARGEST} for s in samples]
         for sample in samples:
             sample.columns = {n: sample.columns[n] for n in sorted(set.intersection(*kept))}
             sample.columns[ONE] = np.ones_like(sample.columns["L"])
@@ -90,6 +88,17 @@ class Table:
             rows = [sample.columns[name] for sample in self.samples]
             self._split[name] = _means_and_deviations(rows)
         return self._split[name]
+
+    def is_of_data(self, name: str) -> bool:
+        """Return whether a column depends on the batch alone, not on the parameters."""
+        means, spread = self._column(name)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, sample in enumerate(self.samples):
+            groups.setdefault(sample.setting.index, []).append(place)
+        gap = max(float(np.ptp(means[places])) for places in groups.values())
+        size = max(float(self.scale.mean()), TINY)
+        noisy = float(np.abs(spread).max()) > self.tolerance * size
+        return len(groups) < len(self) and not noisy and gap < self.tolerance * size
 
     def fit(
         self,

@@ -89,8 +89,8 @@ class Value:
         data = data_constant(self.rounds.table)
         if data.freedom >= 4 and data.log_p > LOG_P_DATA:
             message = (
-                "a constant that depends on the data and not on the parameters is left out or "
-                "added (the gradient is not affected)."
+                "a constant that depends on the data only is left out or added: gradients are "
+                "right."
             )
             return [Finding("constant", "constant", "0", "it varies with the data", message)]
         return [leftover(self.rounds.nearest.rms, self._truth, self.collector)]

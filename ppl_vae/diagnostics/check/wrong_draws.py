@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.likelihoods import event_dims, summed
+from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
 from ppl_vae.diagnostics.check.noise import Transform
 from ppl_vae.diagnostics.check.samples import Draws
 from ppl_vae.diagnostics.check.terms import Terms
