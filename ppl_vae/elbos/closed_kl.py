@@ -35,7 +35,11 @@ def registered_kl(q: Any, p: Any) -> Tensor:  # noqa: ANN401
     if wrong:
         raise NotImplementedError(wrong)
     shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
-    return kl_divergence(*(f if f.batch_shape == shape else f.expand(shape) for f in (q, p)))
+    sides = [f if f.batch_shape == shape else f.expand(shape) for f in (q, p)]
+    # Torch's formula of two exponential families takes a derivative.
+    with torch.enable_grad():
+        kl = kl_divergence(*sides)
+    return kl if torch.is_grad_enabled() else kl.detach()
 
 
 def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401

@@ -70,9 +70,8 @@ def _plan(
     if why_not:
         return SitePlan(SAMPLED, is_valid, why_not, name)
     try:
-        # Torch's formula of two exponential families takes a derivative.
-        with torch.enable_grad():
-            kl = divergence(site, in_guide[source]).detach()
+        with torch.no_grad():
+            kl = divergence(site, in_guide[source])
     except NotImplementedError:
         pair = f"{type(base(fn)).__name__} against {type(base(prior)).__name__}"
         return SitePlan(SAMPLED, is_valid, f"no closed form is known for {pair}", name)

@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Normal
 
-from ppl_vae.diagnostics.check.formula import formula_kl
 from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
 from ppl_vae.diagnostics.check.terms import Terms
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.traces import Site
 
 LOG_2PI = math.log(2 * math.pi)
@@ -36,7 +35,7 @@ def standard_priors(right: Terms, latents: dict[str, Site], blank: Tensor) -> di
 def reversed_kl(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
     """Return -KL(p || q), where it has a formula at every latent."""
     try:
-        kls = [formula_kl(right.model[n]["fn"], s["fn"]) for n, s in latents.items()]
+        kls = [registered_kl(right.model[n]["fn"], s["fn"]) for n, s in latents.items()]
     except (KeyError, NotImplementedError):
         return {}
     return {"reversed KL": -sum((summed(kl, blank, 0) for kl in kls), blank)}
@@ -45,7 +44,7 @@ def reversed_kl(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[s
 def closed_kl(right: Terms, name: str, blank: Tensor) -> Tensor:
     """Return the KL of one latent in closed form, whether that is valid or not."""
     q, p = right.guide[name], right.model[name]
-    return summed(formula_kl(q["fn"], p["fn"]), blank, 0)
+    return summed(registered_kl(q["fn"], p["fn"]), blank, 0)
 
 
 def wrong_divergences(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
@@ -64,7 +63,7 @@ def wrong_divergences(right: Terms, latents: dict[str, Site], blank: Tensor) -> 
     p: Any = base(right.model[name]["fn"])
     dims = event_dims(site)
     try:
-        kl = formula_kl(q, p).expand(site["value"].shape)
+        kl = registered_kl(q, p).expand(site["value"].shape)
     except NotImplementedError:
         return found
     size = kl.shape[-1] if dims else 1
@@ -73,7 +72,7 @@ def wrong_divergences(right: Terms, latents: dict[str, Site], blank: Tensor) -> 
         found[f"KL=the KL leaves out latent dimension {j}"] = -summed(kl[..., rest], blank, dims)
     if type(q).__name__ == "Normal" and dims == 1 and kl.dim() >= 2:
         mean = Normal(q.loc.mean(-2, keepdim=True), q.scale.mean(-2, keepdim=True))
-        whole = formula_kl(mean, p).expand(site["value"].shape)
+        whole = registered_kl(mean, p).expand(site["value"].shape)
         words = "KL=the KL is that of loc and scale averaged over the batch, not of each example"
         found[words] = -summed(whole, blank, dims)
     return found

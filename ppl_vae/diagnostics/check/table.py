@@ -222,27 +222,24 @@ class Table:
 
     def left(self, fit: Fit) -> np.ndarray:
         """Return what a fit leaves of the replicates' deviations, (settings, replicates)."""
-        rows = self._values[1]
-        if self.matched:
-            rows = rows - sum(fit[name] * self._column(name)[1] for name in fit.names)
-        return rows
+        explained = sum(fit[n] * self._column(n)[1] for n in fit.names) if self.matched else 0.0
+        return self._values[1] - explained
 
     def _moments(self, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         columns = [self._column(name) for name in names]
         means = np.stack([self._values[0], *(mean for mean, _ in columns)], 1)
-        own, others = self._values[1][:, None], [rows for _, rows in columns]
+        own, others = self._values[1], [rows for _, rows in columns]
         if self.matched:
-            return means, _covariance(np.concatenate([own, *(o[:, None] for o in others)], 1))
+            return means, _covariance(np.stack([own, *others], 1))
         covariance = np.zeros((len(self), 1 + len(names), 1 + len(names)))
-        covariance[:, :1, :1] = _covariance(own)
+        covariance[:, :1, :1] = _covariance(own[:, None])
         if names:
             covariance[:, 1:, 1:] = _covariance(np.stack(others, 1))
         return means, covariance
 
 
 def _means_and_deviations(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    table = np.stack(rows)
-    mean = table.mean(1)
+    mean = (table := np.stack(rows)).mean(1)
     return mean, table - mean[:, None]
 
 

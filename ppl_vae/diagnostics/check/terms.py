@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppl_vae.diagnostics.check.drawn_terms import Terms, stacked
-from ppl_vae.diagnostics.check.formula import formula_kl
 from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
 from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.state import Values
+from ppl_vae.elbos.closed_kl import registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import Site, density_sites, latent_sites, observed_sites
@@ -140,7 +140,7 @@ class Truth:
         prior_closed, entropy_closed = {}, {}
         for name in self.closed:
             q, p = in_guide[name], in_model[name]
-            kl = formula_kl(q["fn"], p["fn"])
+            kl = registered_kl(q["fn"], p["fn"])
             own = _entropy(q["fn"], kl)
             entropy_closed[name] = by_example(q, _weighed(own, q))
             prior_closed[name] = by_example(p, _weighed(-kl - own, p))
