@@ -66,7 +66,7 @@ def check_kl(
             be constructed anew, or neither with a parameter that can be moved.
 
     Example:
-        >>> from torch.distributions import Normal
+        >>> from torch.distributions import Independent, Normal
         >>> q = Independent(Normal(torch.randn(8, 3), torch.rand(8, 3) + 0.5), 1)
         >>> p = Independent(Normal(torch.zeros(8, 3), torch.ones(8, 3)), 1)
         >>> def kl(q, p):

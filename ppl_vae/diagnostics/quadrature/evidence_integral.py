@@ -22,7 +22,7 @@ from ppl_vae.diagnostics.quadrature.coordinates import (
 from ppl_vae.diagnostics.quadrature.function_values import function_values
 from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
 
-_MOST_ROUNDS = 60
+_MOST_ROUNDS = 250
 _MOST_EVALUATIONS = {1: 50_000, 2: 1_000_000}
 
 
