@@ -37,7 +37,7 @@ class Truth:
     Attributes:
         sites: the model's latents.
         latents: those of the guide whose draws are known functions of standard noise; None
-            unless all are.
+            unless all are, and belong to one example each.
         has_scores: whether a draw of the guide is not reparameterised.
         has_plate: whether examples have a dimension of their own.
         closed: the latents whose two terms have usable closed forms.
@@ -54,11 +54,15 @@ class Truth:
         sites = [*density_sites(model).values(), *density_sites(guide).values()]
         frames = [frame for site in sites for frame in site["cond_indep_stack"]]
         self._nesting = max((-frame.dim for frame in frames if frame.dim is not None), default=0)
-        self.has_plate = any(f.name == "data" and f.dim == -1 for f in frames)
+        self._plate = _examples_plate(frames, pair.num_examples(x))
+        self.has_plate = self._plate is not None
         self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
         self.has_scores = any(map(_has_score, latent_sites(guide).values()))
-        found = [Latent.of(n, site["fn"]) for n, site in latent_sites(guide).items()]
+        found = [
+            Latent.of(n, site["fn"]) if self._has_size_of_its_own(site, x) else None
+            for n, site in latent_sites(guide).items()
+        ]
         known = [latent for latent in found if latent is not None]
         self.latents = known if len(known) == len(found) else None
         self.closed = [n for n, p in plan.items() if p.how == CLOSED_FORM and p.source == n]
@@ -107,6 +111,9 @@ class Truth:
         values = [terms.likelihood, *terms.prior.values(), *terms.entropy.values()]
         examples = self._pair.num_examples(x)
         drawn = [site["value"] for site in latent_sites_of(terms.guide).values()]
+        sites = [*terms.model.values(), *terms.guide.values()]
+        if any(site["log_prob"].dim() > self._nesting + 1 for site in sites):
+            return False
         return all(v.shape == (3, examples) for v in values) and all(
             v.dim() > self._nesting and v.shape[0] == 3 for v in drawn
         )
@@ -161,7 +168,7 @@ class Truth:
     ) -> Tensor | None:
         """Return log q of what is not reparameterised; what examples share counts for each."""
         parts = [
-            by_example(s, s["log_prob"]) * (1 if _in_plate(s) else examples)
+            by_example(s, s["log_prob"]) * (1 if self._in_plate(s) else examples)
             for s in sites
             if _has_score(s)
         ]
@@ -175,11 +182,24 @@ class Truth:
     def _fit(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
         return noise if self._vectorised else {n: v[0] for n, v in noise.items()}
 
+    def _has_size_of_its_own(self, site: Site, x: Tensor) -> bool:
+        """Return whether an example's part of a latent has one shape at any number of examples."""
+        if self.has_plate:
+            return self._in_plate(site)
+        if self._pair.num_examples(x) == 1:
+            return True
+        with self._buffers.kept():
+            fewer: Any = poutine.trace(self._pair.guide).get_trace(x[:1])
+        return fewer.nodes[site["name"]]["value"].shape == site["value"].shape
+
+    def _in_plate(self, site: Site) -> bool:
+        return any(frame.name == self._plate for frame in site["cond_indep_stack"])
+
     def _by_example(self, site: Site, value: Tensor, count: int, examples: int) -> Tensor:
         """Return a site's numbers summed over all but particles and examples."""
         has_particles = value.dim() > self._nesting and self._vectorised_or_unknown(count)
         value = value if has_particles else value.unsqueeze(0).expand(count, *value.shape)
-        if _in_plate(site) and value.dim() > 1:
+        if self._in_plate(site) and value.dim() > 1:
             last = value.shape[-1]
             value = value.reshape(len(value), -1, last).sum(1)
             return value if last == examples else value.expand(len(value), examples)
@@ -197,8 +217,11 @@ def _has_score(site: Site) -> bool:
     return not getattr(site["fn"], "has_rsample", False)
 
 
-def _in_plate(site: Site) -> bool:
-    return any(f.name == "data" and f.dim == -1 for f in site["cond_indep_stack"])
+def _examples_plate(frames: list[Any], examples: int) -> str | None:
+    """Return the plate over the examples: `data`, or another of their number, at the right."""
+    last = [frame for frame in frames if frame.dim == -1]
+    named = [f.name for f in last if f.name == "data"]
+    return next(iter(named + [f.name for f in last if f.size == examples]), None)
 
 
 def _has_formula(plan: SitePlan) -> bool:

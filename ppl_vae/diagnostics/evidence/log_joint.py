@@ -44,13 +44,20 @@ class Constrain(Messenger):
         name = msg["name"]
         if msg["is_observed"] or name not in self._values:
             return
-        transform = biject_to(msg["fn"].support)
+        transform = bijection(msg["fn"])
         u = self._values[name]
         msg["value"] = self.constrained[name] = transform(u)
         msg["done"] = True
         log_det = transform.log_abs_det_jacobian(u, msg["value"])
         extra = log_det.dim() - (msg["value"].dim() - msg["fn"].event_dim)
         self.log_det[name] = log_det.flatten(-extra).sum(-1) if extra > 0 else log_det
+
+
+def bijection(fn: Any) -> Any:  # noqa: ANN401
+    """Return the bijection from the real line onto a support; a mixture's is its components'."""
+    inner = base(fn)
+    mixed = getattr(inner, "component_distribution", None)
+    return biject_to(fn.support if mixed is None or inner is not fn else mixed.support)
 
 
 # Rows of states that are scored at once: beyond it nothing gets faster, and memory is bounded.
@@ -185,7 +192,7 @@ class LogJoint:
         parts = []
         for name, layout in self._sites.items():
             site = model.nodes[name]
-            parts.append(layout.pack(biject_to(site["fn"].support).inv(site["value"])))
+            parts.append(layout.pack(bijection(site["fn"]).inv(site["value"])))
         if not parts:
             name, layout = next(iter(self._discrete.items()))
             return layout.pack(model.nodes[name]["value"])[..., :0].to(self._x.dtype)
@@ -197,7 +204,7 @@ class LogJoint:
 
     def _continuous(self, name: str, site: Site) -> Layout:
         try:
-            value = biject_to(site["fn"].support).inv(site["value"])
+            value = bijection(site["fn"]).inv(site["value"])
         except NotImplementedError:
             raise _not_continuous(name, site) from None
         return Layout.of(site, value, self._particles)

@@ -88,7 +88,8 @@ class Particles:
         weights = Weights([draw], plate)
         _check_weights(weights, draw, plate)
         size = weights.log_p.shape[1]
-        frames = [f for t in (draw.model, draw.guide) for f in _frames(t)]
+        sites = [s for t in (draw.model, draw.guide) for s in density_sites(t).values()]
+        frames = [f for site in sites for f in site["cond_indep_stack"]]
         depth = max((-f.dim for f in frames if f.dim is not None), default=0)
         has_plate = any(f.name == plate for f in frames)
         splits = has_plate and x.dim() > 0 and size == len(x) and _splits(model, guide, x, plate)
@@ -161,10 +162,6 @@ def _scored(draw: Draw, kernel: Kernel | None = None) -> Draw:
     return draw
 
 
-def _frames(trace: Trace) -> list[Any]:
-    return [f for site in density_sites(trace).values() for f in site["cond_indep_stack"]]
-
-
 def _splits(model: Run, guide: Run, x: Tensor, plate: str) -> bool:
     """Return whether the program can be run on one example of several."""
     if len(x) == 1:
@@ -226,6 +223,15 @@ def _check_weights(weights: Weights, draw: Draw, plate: str) -> None:
                 "Leave subsample_size out: every example is to have its evidence.",
             )
         )
+    for name, site in density_sites(draw.model).items():
+        if not torch.is_tensor(site["scale"]) and site["scale"] != 1:
+            raise NotImplementedError(
+                checks.message(
+                    "log-densities as they are",
+                    f"site {name!r} scaled by {site['scale']:g}",
+                    "Leave poutine.scale out: what is scaled is no density.",
+                )
+            )
     if bool(weights.rest != 0):
         raise NotImplementedError(
             checks.message(

@@ -37,8 +37,8 @@ def scored(site: Site, value: Tensor, blank: Tensor, *, masked: bool = True) -> 
 
 def over_plates(site: Site, value: Tensor) -> Tensor:
     """Return numbers summed over plates within an example, such as that of time."""
-    frames = [f for f in site["cond_indep_stack"] if f.name not in ("data", PARTICLES)]
-    inner = [f.dim for f in frames if f.dim is not None and -f.dim <= value.dim()]
+    frames = [f for f in site["cond_indep_stack"] if f.name != PARTICLES and f.dim is not None]
+    inner = [f.dim for f in frames if 1 < -f.dim <= value.dim()]
     return value.sum(inner) if inner else value
 
 
