@@ -70,7 +70,7 @@ def evaluate(
     Raises:
         TypeError: as `log_evidence`.
         ValueError: as `log_evidence`.
-        NotImplementedError: as `log_evidence`.
+        NotImplementedError: as `log_evidence`; no plate ``data`` over the examples.
 
     Example:
         >>> from ppl_vae import BernoulliVAE
@@ -95,6 +95,7 @@ def evaluate(
     )
     # The stream that log_evidence gives the data.
     with subject(pair, data, seed=derive(number, "data"), device=device) as found:
+        _check_examples(found, len(evidence))
         elbo = _elbo(found, num_elbo_samples, max_bytes, derive(number, "elbo"))
         notes: list[str] = []
         reseed(derive(number, "look"), found.device)
@@ -106,6 +107,20 @@ def evaluate(
             units = {"z": ActiveUnits(aggregate.active_units, variance)}
         name = found.name
     return Evaluation(name, evidence, elbo, units, aggregate, tuple(notes))
+
+
+def _check_examples(found: Subject, num_evidences: int) -> None:
+    pair = found.pair
+    count = pair.num_examples if isinstance(pair, Pair) else len
+    num_examples = sum(count(x) if x.dim() else 1 for x in found.chunks())
+    if num_evidences != num_examples:
+        raise NotImplementedError(
+            checks.message(
+                f"a plate 'data' over the {num_examples} examples",
+                f"{num_evidences} evidences: examples that are not independent, or another name",
+                "Name the plate over the examples 'data', or see log_evidence(..., plate=...).",
+            )
+        )
 
 
 def _elbo(found: Subject, num_samples: int, max_bytes: int, seed: int) -> Estimate[Tensor]:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyro
 import torch
-from pyro.infer import ELBO, RenyiELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
 
 from ppl_vae import checks
+from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.registry import ESTIMATORS
-from ppl_vae.elbos.traces import is_subsample, latent_sites, not_reparameterised
+from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
+from ppl_vae.elbos.traces import (
+    is_reparameterised,
+    is_straight_through,
+    is_subsample,
+    latent_sites,
+    not_reparameterised,
+)
 from ppl_vae.elbos.wrong_kls import wrong_where
 
 # Those of Pyro's that leave out the score term of a draw without rsample, and do not say so.
@@ -74,21 +82,24 @@ def _named(program: Program) -> str:
 @contextmanager
 def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
     """Raise NotImplementedError in the block where `elbo` would leave out a part silently."""
-    if isinstance(elbo, TraceMeanField_ELBO):
-        with _Reparameterised(), _RightDivergences():
-            yield
-    elif isinstance(elbo, _PATHWISE):
-        with _Reparameterised():
-            yield
-    else:
+    with ExitStack() as stack:
+        if not isinstance(elbo, TraceScoreFunction_ELBO):
+            stack.enter_context(_Reparameterised(scored=not isinstance(elbo, _PATHWISE)))
+        if isinstance(elbo, TraceMeanField_ELBO):
+            stack.enter_context(_RightDivergences())
         yield
 
 
 class _Reparameterised(Messenger):
-    """Refuses a draw of the guide, which runs first, that has no rsample."""
+    """Refuses a draw of the guide, which runs first, with a gradient that is not followed rightly.
 
-    def __init__(self) -> None:
+    Args:
+        scored: whether draws without rsample have their score term.
+    """
+
+    def __init__(self, *, scored: bool) -> None:
         super().__init__()
+        self._scored = scored
         self._seen: set[str] = set()
 
     def _pyro_post_sample(self, msg: Any) -> None:  # noqa: ANN401
@@ -96,8 +107,9 @@ class _Reparameterised(Messenger):
         if msg["is_observed"] or name in self._seen or is_subsample(msg):
             return
         self._seen.add(name)
-        if not getattr(msg["fn"], "has_rsample", False):
-            raise NotImplementedError(not_reparameterised(name, msg["fn"]))
+        fn = msg["fn"]
+        if is_straight_through(fn) or not (self._scored or is_reparameterised(fn)):
+            raise NotImplementedError(not_reparameterised(name, fn))
 
 
 class _RightDivergences(Messenger):
@@ -130,10 +142,11 @@ def choose(program: Program) -> str:
     """Return the name of an estimator that serves a program, without bias and with little noise.
 
     It is ``trace-mean-field`` where every divergence is a closed form that holds, ``analytic-kl``
-    where some are not, and ``trace`` where a draw is not reparameterised.
+    where some are not, ``trace`` where a draw is not reparameterised, and ``score-function``
+    where its gradient is biased (straight through).
     """
-    if why_not_served(TraceMeanField_ELBO(), program):
-        return "trace"
+    if why_not_served(TraceAnalyticKL_ELBO(), program):
+        return "score-function" if why_not_served(Trace_ELBO(), program) else "trace"
     with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
         model, guide = draw_traces(program)
         plan = plan_sites(program, model, guide)

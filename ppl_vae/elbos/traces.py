@@ -94,16 +94,31 @@ def check_sites(model: Trace, guide: Trace, *, reparameterised: bool = True) -> 
                     'Draw it in the model too, or mark it infer={"is_auxiliary": True}.',
                 )
             )
-        if reparameterised and not getattr(site["fn"], "has_rsample", False):
+        if reparameterised and not is_reparameterised(site["fn"]):
             raise NotImplementedError(not_reparameterised(name, site["fn"]))
+
+
+def is_straight_through(fn: Any) -> bool:  # noqa: ANN401
+    """Return whether draws of `fn` are discrete and pass the gradient of something else back."""
+    return type(base(fn)).__name__.endswith("StraightThrough")
+
+
+def is_reparameterised(fn: Any) -> bool:  # noqa: ANN401
+    """Return whether gradients through draws of `fn` are those of expectations."""
+    return getattr(fn, "has_rsample", False) and not is_straight_through(fn)
 
 
 def not_reparameterised(name: str, fn: Any) -> str:  # noqa: ANN401
     """Return the message for a draw of the guide that an estimator cannot follow back."""
+    family = type(base(fn)).__name__
+    if is_straight_through(fn):
+        why, what = "whose gradient is biased", "Draw from the family without StraightThrough"
+    else:
+        why, what = "which has no rsample", "Choose 'trace' or 'score-function'"
     return checks.message(
         f"a reparameterised distribution at the guide's site {name!r}",
-        f"{type(base(fn)).__name__}, which has no rsample",
-        "Choose 'trace' or 'score-function', or another distribution.",
+        f"{family}, {why}",
+        f"{what}, or another distribution.",
     )
 
 

@@ -106,6 +106,14 @@ def fit(
     check_compile(compile)
     if elbo is not None:
         elbos.make(elbo)
+    if not isinstance(pair, Pair):
+        raise TypeError(
+            checks.message(
+                "a ppl_vae.Pair",
+                type(pair).__name__,
+                "Train a model and a guide that are functions with CompiledSVI.",
+            )
+        )
     pair.to(devices.resolve(device))
     with seeded(derive(seed, "look"), pair.device):
         train = as_batches(data, pair)

@@ -6,9 +6,9 @@ import pyro.distributions as pd
 import pytest
 import torch
 import torch.distributions as td
+from diagnostics.kl_families import REFUSED, SERVED, SOURCE
 
 from ppl_vae import check_kl
-from tests.diagnostics.kl_families import REFUSED, SERVED, SOURCE
 
 ABSTRACT = {"Distribution", "ExponentialFamily", "TorchDistribution"}
 # Wrong by torch's KL of transformed distributions, slow, or with a sampler, a check of shapes or a

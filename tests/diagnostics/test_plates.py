@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from ppl_vae import check_elbo, log_evidence
+from ppl_vae import check_elbo, evaluate, log_evidence
 
 
 def program(plate="data", *, shared=False, weight=1.0):
@@ -73,6 +73,62 @@ def test_right_losses_pass_and_wrong_ones_do_not(name):
     pyro.clear_param_store()
     found = check_elbo(written(name, 0.5), PROGRAMS[name], X, reduction="sum", seed=1)
     assert not found.passed
+
+
+def in_plates(**options):
+    """A model and a guide with a plate beside that over the examples, or one that chooses."""
+
+    def run(x, is_model):
+        loc = pyro.param("loc", torch.tensor(0.3))
+        slope = pyro.param("slope", torch.tensor(0.5))
+        with pyro.plate("data", options.get("full", len(x)), **options.get("plate", {})) as place:
+            seen = x[place]
+            with pyro.plate("inner", 3, dim=options.get("inner", -2)):
+                mean = seen.expand(3, -1) if options.get("inner", -2) == -2 else seen
+                code = dist.Normal(loc, 1.0) if is_model else dist.Normal(slope * mean, 0.6)
+                z = pyro.sample("z", code)
+                if is_model:
+                    pyro.sample("x", dist.Normal(z, 0.8), obs=mean)
+
+    return lambda x: run(x, True), lambda x: run(x, False)  # noqa: FBT003
+
+
+def test_a_plate_outside_of_that_over_the_examples():
+    def loss(x, weight=1.0):
+        loc, one = pyro.param("loc"), x.new_tensor(0.6)
+        mean = pyro.param("slope") * x.expand(3, -1)
+        z = mean + one * torch.randn_like(mean)
+        kl = (-one.log() + (one**2 + (mean - loc) ** 2 - 1) / 2).sum()
+        return weight * kl - dist.Normal(z, 0.8).log_prob(x).sum()
+
+    found = check_elbo(loss, in_plates(), X, reduction="sum", seed=1)
+    assert found.passed, str(found)
+    pyro.clear_param_store()
+    found = check_elbo(lambda x: loss(x, 0.5), in_plates(), X, reduction="sum", seed=1)
+    assert "the KL has weight" in found.findings[0].message
+
+
+REFUSED = {
+    "chooses": (in_plates(plate={"subsample_size": 3, "dim": -1}), X, "one over 3 at dim=-1"),
+    "not the innermost": (
+        in_plates(plate={"dim": -2}, inner=-1),
+        X.unsqueeze(-1).expand(-1, 3),
+        "one over 6 at dim=-2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_plates_of_examples_are_refused(name):
+    pair, x, came = REFUSED[name]
+    with pytest.raises(NotImplementedError, match=f"'data' over all 6 examples.*got {came}"):
+        check_elbo(lambda x: pyro.param("loc") * x.sum(), pair, x, reduction="sum")
+
+
+def test_evaluation_wants_an_evidence_of_every_example():
+    for name in ("another name", "no plate"):
+        with pytest.raises(NotImplementedError, match="over the 6 examples; got 1 evidences"):
+            evaluate(PROGRAMS[name], X, num_samples=50)
 
 
 def test_what_is_scaled_has_no_evidence():

@@ -62,13 +62,10 @@ def _signature(cls: type) -> dict[str, inspect.Parameter]:
 
 def _others(fn: Distribution, names: list[str]) -> list[str]:
     """Return the names of a parameter that are not to be passed on."""
+    missing = (None, inspect.Parameter.empty)
     given = [n for n in names if n in vars(fn)]
-    readable = (
-        [n for n in names if _read(fn, n) not in (None, inspect.Parameter.empty)]
-        if (not given)
-        else given
-    )
-    return [n for n in names if n not in readable[:1]]
+    taken = given or [n for n in names if _read(fn, n) not in missing]
+    return [n for n in names if n not in taken[:1]]
 
 
 def _read(fn: Distribution, name: str) -> Any:  # noqa: ANN401

@@ -156,6 +156,8 @@ class Collector:
         left = whole = 0.0
         for number, visit in enumerate(self._visits):
             sample = self._sample(number, visit, columns)
+            if not all(np.isfinite(c).all() for c in sample.columns.values()):
+                continue
             y = sample.values - sample.values.mean()
             design = np.stack([c - c.mean() for c in sample.columns.values()], 1)
             fit = design @ np.linalg.lstsq(design, y, rcond=None)[0]

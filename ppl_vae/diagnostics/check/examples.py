@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from scipy import stats
-from torch import Tensor
 
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.result import Finding
@@ -39,8 +38,7 @@ def example_findings(
         with settings.at(setting) as x:
             own = torch.stack([objective.each(x) for _ in range(REPLICATES)]).double()
             terms = [t.double() for t in truth.run(x, num_particles=PARTICLES).three()]
-        right, size = sum(terms), sum(term.abs() for term in terms)
-        assert isinstance(right, Tensor) and isinstance(size, Tensor)  # noqa: PT018
+        right, size = torch.stack(terms).sum(0), torch.stack(terms).abs().sum(0)
         # Draws may be rounded onto the edge of a support.
         if own.shape[1] != right.shape[1] or not bool((own.sum() + right.sum()).isfinite()):
             continue

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.check.recorder import EXPONENTIAL, NORMAL, UNIFORM
 from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.traces import is_straight_through
 
 LAYOUTS = ("particles first", "examples first")
 _KINDS = {"Normal": NORMAL, "Exponential": EXPONENTIAL}
@@ -149,6 +150,14 @@ class Inject(Messenger):
         if noise is not None and msg["value"] is None:
             msg["value"] = self._transform(base(msg["fn"]), noise)
             msg["done"] = True
+
+
+class WithoutStraightThrough(Messenger):
+    """Draws what is discrete without the gradient that it would pass back."""
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["value"] is None and is_straight_through(msg["fn"]):
+            msg["value"], msg["done"] = msg["fn"].sample(), True
 
 
 def reparameterise(fn: Any, noise: Tensor) -> Tensor:  # noqa: ANN401

@@ -239,7 +239,8 @@ class Table:
 
 
 def _means_and_deviations(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    mean = (table := np.stack(rows)).mean(1)
+    table = np.stack(rows)
+    mean = table.mean(1)
     return mean, table - mean[:, None]
 
 

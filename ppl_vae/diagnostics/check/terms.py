@@ -13,13 +13,20 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppl_vae.diagnostics.check.drawn_terms import Terms, stacked
-from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform
+from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform, WithoutStraightThrough
+from ppl_vae.diagnostics.check.plates import Plates
 from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.state import Values
 from ppl_vae.elbos.closed_kl import registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
-from ppl_vae.elbos.traces import Site, density_sites, latent_sites, observed_sites
+from ppl_vae.elbos.traces import (
+    Site,
+    density_sites,
+    is_reparameterised,
+    latent_sites,
+    observed_sites,
+)
 from ppl_vae.elbos.weights import PARTICLES
 from ppl_vae.pair import Pair
 
@@ -51,16 +58,14 @@ class Truth:
                 guide: Any = poutine.trace(pair.guide).get_trace(x)
                 model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
             plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
-        sites = [*density_sites(model).values(), *density_sites(guide).values()]
-        frames = [frame for site in sites for frame in site["cond_indep_stack"]]
-        self._nesting = max((-frame.dim for frame in frames if frame.dim is not None), default=0)
-        self._plate = _examples_plate(frames, pair.num_examples(x))
+            plates = Plates(pair, x, guide, model)
+        self._nesting, self._plate = plates.nesting, plates.of_examples
         self.has_plate = self._plate is not None
         self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
         self.has_scores = any(map(_has_score, latent_sites(guide).values()))
         found = [
-            Latent.of(n, site["fn"]) if self._has_size_of_its_own(site, x) else None
+            Latent.of(n, site["fn"]) if plates.is_by_example(site) else None
             for n, site in latent_sites(guide).items()
         ]
         known = [latent for latent in found if latent is not None]
@@ -126,7 +131,7 @@ class Truth:
         if self._vectorised_or_unknown(count):
             plate = pyro.plate(PARTICLES, count, dim=-1 - self._nesting)
         inject: Any = nullcontext() if noise is None else Inject(self._fit(noise), transform)
-        with self._buffers.kept(), poutine.block(), plate:
+        with self._buffers.kept(), poutine.block(), WithoutStraightThrough(), plate:
             with inject:
                 guide: Any = poutine.trace(pair.guide).get_trace(x)
             model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
@@ -182,16 +187,6 @@ class Truth:
     def _fit(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
         return noise if self._vectorised else {n: v[0] for n, v in noise.items()}
 
-    def _has_size_of_its_own(self, site: Site, x: Tensor) -> bool:
-        """Return whether an example's part of a latent has one shape at any number of examples."""
-        if self.has_plate:
-            return self._in_plate(site)
-        if self._pair.num_examples(x) == 1:
-            return True
-        with self._buffers.kept():
-            fewer: Any = poutine.trace(self._pair.guide).get_trace(x[:1])
-        return fewer.nodes[site["name"]]["value"].shape == site["value"].shape
-
     def _in_plate(self, site: Site) -> bool:
         return any(frame.name == self._plate for frame in site["cond_indep_stack"])
 
@@ -214,14 +209,7 @@ def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
 
 
 def _has_score(site: Site) -> bool:
-    return not getattr(site["fn"], "has_rsample", False)
-
-
-def _examples_plate(frames: list[Any], examples: int) -> str | None:
-    """Return the plate over the examples: `data`, or another of their number, at the right."""
-    last = [frame for frame in frames if frame.dim == -1]
-    named = [f.name for f in last if f.name == "data"]
-    return next(iter(named + [f.name for f in last if f.size == examples]), None)
+    return not is_reparameterised(site["fn"])
 
 
 def _has_formula(plan: SitePlan) -> bool:

@@ -55,9 +55,7 @@ class Constrain(Messenger):
 
 def bijection(fn: Any) -> Any:  # noqa: ANN401
     """Return the bijection from the real line onto a support; a mixture's is its components'."""
-    inner = base(fn)
-    mixed = getattr(inner, "component_distribution", None)
-    return biject_to(fn.support if mixed is None or inner is not fn else mixed.support)
+    return biject_to(getattr(fn, "component_distribution", fn).support)
 
 
 # Rows of states that are scored at once: beyond it nothing gets faster, and memory is bounded.
@@ -114,11 +112,11 @@ class LogJoint:
             draw = particles.draw(x, 2)
         in_guide, in_model = latent_sites(draw.guide), latent_sites(draw.model)
         _check_auxiliary(in_guide)
-        discrete = {n: s for n, s in in_model.items() if s["fn"].support.is_discrete}
+        discrete = {n: s for n, s in in_model.items() if _is_discrete(s["fn"])}
         if discrete and not sums_states:
             name, site = next(iter(discrete.items()))
             raise _not_continuous(name, site)
-        self._sites = {n: self._continuous(n, s) for n, s in in_guide.items() if n not in discrete}
+        self._sites = {n: self._continuous(n, s) for n, s in in_model.items() if n not in discrete}
         self._discrete = {n: Layout.of(s, s["value"], particles) for n, s in discrete.items()}
         sizes = {name: layout.size for name, layout in self._discrete.items()}
         self._states = joint_states(discrete, sizes) if discrete else {}
@@ -208,6 +206,13 @@ class LogJoint:
         except NotImplementedError:
             raise _not_continuous(name, site) from None
         return Layout.of(site, value, self._particles)
+
+
+def _is_discrete(fn: Any) -> bool:  # noqa: ANN401
+    try:
+        return getattr(fn, "component_distribution", fn).support.is_discrete
+    except NotImplementedError:
+        return False
 
 
 def _check_auxiliary(guide: dict[str, Site]) -> None:

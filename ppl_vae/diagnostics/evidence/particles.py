@@ -223,12 +223,13 @@ def _check_weights(weights: Weights, draw: Draw, plate: str) -> None:
                 "Leave subsample_size out: every example is to have its evidence.",
             )
         )
-    for name, site in density_sites(draw.model).items():
-        if not torch.is_tensor(site["scale"]) and site["scale"] != 1:
+    sites = [*density_sites(draw.model).items(), *density_sites(draw.guide).items()]
+    for name, site in sites:
+        if bool(torch.as_tensor(site["scale"] != 1).any()):
             raise NotImplementedError(
                 checks.message(
                     "log-densities as they are",
-                    f"site {name!r} scaled by {site['scale']:g}",
+                    f"site {name!r} scaled by {site['scale']}",
                     "Leave poutine.scale out: what is scaled is no density.",
                 )
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -39,18 +38,16 @@ def joint_states(sites: dict[str, Site], sizes: dict[str, int]) -> dict[str, Ten
             )
         )
     rows = {name: _product(supports[name], units[name]) for name in sites}
-    places = torch.cartesian_prod(*[torch.arange(len(rows[name])) for name in sites])
-    places = places.reshape(count, len(sites))
-    return {
-        name: rows[name][place.to(rows[name].device)]
-        for (name, place) in zip(sites, places.unbind(1), strict=True)
-    }
+    each = [torch.arange(len(own), device=own.device) for own in rows.values()]
+    places = torch.cartesian_prod(*each).reshape(count, len(sites))
+    return {name: rows[name][place] for name, place in zip(rows, places.unbind(1), strict=True)}
 
 
 def _product(support: Tensor, units: int) -> Tensor:
     """Return every choice of `units` values out of (values, numbers), side by side."""
-    choices = torch.tensor(list(itertools.product(range(len(support)), repeat=units)))
-    return support[choices.to(support.device)].flatten(1)
+    place = torch.arange(len(support), device=support.device)
+    choices = torch.cartesian_prod(*[place] * units).reshape(-1, units)
+    return support[choices].flatten(1)
 
 
 def _support(name: str, fn: Any) -> Tensor:  # noqa: ANN401

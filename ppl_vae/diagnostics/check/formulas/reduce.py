@@ -18,8 +18,10 @@ def event_dims(site: Site) -> int:
 
 
 def summed(value: Tensor, blank: Tensor, dims: int) -> Tensor:
-    """Return numbers summed over event dimensions, (particles, examples)."""
+    """Return numbers summed over event dimensions and inner plates, (particles, examples)."""
     value = value.sum(list(range(-dims, 0))) if dims else value
+    if value.dim() > 2:
+        value = value.flatten(1, -2).sum(1)
     if value.dim() < 2:
         value = value.unsqueeze(0) if value.shape == blank.shape[1:] else value.reshape(-1, 1)
     return value.expand(blank.shape) if value.shape != blank.shape else value
