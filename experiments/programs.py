@@ -23,7 +23,7 @@ torch.set_default_dtype(torch.float64)
 from program_parts.cells import ENTRY_POINTS, REFUSED, RIGHT, Cell, cell  # noqa: E402
 from program_parts.table import programs  # noqa: E402
 
-SMOKE_STEP = 60
+SMOKE_STEP = 15
 
 
 def main(
@@ -35,7 +35,7 @@ def main(
         "out/programs"
     ),
     *,
-    smoke: Annotated[bool, typer.Option("--smoke", help="One program.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few programs.")] = False,
 ) -> None:
     """Write one row a program; the exit code is 1 if a cell is neither right nor refused."""
     out.mkdir(parents=True, exist_ok=True)

@@ -255,6 +255,7 @@ STRUCTURES = {
     "no plate, Laplace": replace(
         BASE,
         declared=True,
+        smooth=False,
         prior=LATENTS["Laplace || Laplace"][0],
         posterior=LATENTS["Laplace || Laplace"][1],
     ),
@@ -273,5 +274,6 @@ def programs() -> dict[str, Spec]:
             prior=prior,
             posterior=posterior,
             likelihood=numbers_of_one_hot if hot else seen,
+            smooth="Laplace" not in name and "Beta ||" not in name,
         )
     return found | STRUCTURES

@@ -76,7 +76,7 @@ def _pareto(d: Any) -> referee.WithLogDensity:  # noqa: ANN401
     alpha, scale = _a(d.alpha), _a(d.scale)
     return referee.WithLogDensity(
         stats.pareto(alpha, 0, scale),
-        lambda x: np.log(alpha / scale) - (alpha + 1) * np.log(x / scale),
+        lambda x: np.log(alpha / scale) - (alpha + 1) * (np.log(x) - np.log(scale)),
     )
 
 

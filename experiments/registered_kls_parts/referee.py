@@ -51,6 +51,21 @@ def by_summation(q: Any, p: Any) -> np.ndarray:  # noqa: ANN401
         return np.where(mass > 0, mass * (log_q - p.logpmf(values)[None]), 0.0).sum(-1)
 
 
+def cauchy_kl(q: Any, p: Any) -> np.ndarray:  # noqa: ANN401
+    """Return KL(q || p), (q's, p's), in nats; Chyzak and Nielsen 2019.
+
+        log(((s_q + s_p)^2 + (l_q - l_p)^2) / (4 s_q s_p))
+
+    Args:
+        q: a Cauchy of torch's, (q's).
+        p: likewise, (p's).
+    """
+    loc, scale = (getattr(q, n).double().numpy()[:, None] for n in ("loc", "scale"))
+    other, its_scale = (getattr(p, n).double().numpy() for n in ("loc", "scale"))
+    distance = np.log(np.hypot(scale + its_scale, loc - other))
+    return 2 * distance - np.log(4) - np.log(scale) - np.log(its_scale)
+
+
 class ContinuousBernoulli:
     """A density on (0, 1) that is proportional to exp(logit x): an Exponential, cut off.
 

@@ -28,6 +28,8 @@ NUMBERS_AT_ONCE = 2**22
 # Below this share of its variance, what is left of the objective once the truth at the same
 # noise is taken off is worth having.
 MATCHED_BELOW = 0.7
+# More of them where draws are discrete: a rare value that none has leaves no trace in their noise.
+MORE_IF_DISCRETE = 16
 # Where masks hide every term, in nats.
 SMALLEST_SCALE = 1e-12
 
@@ -202,7 +204,11 @@ class Collector:
         self, number: int, replicates: int, x: Tensor, columns: Columns
     ) -> dict[str, np.ndarray]:
         start_streams(derive(self._seed, "truth", number, replicates), self._pair.device)
-        count = PARTICLES_PER_REPLICATE * replicates
+        count = (
+            PARTICLES_PER_REPLICATE
+            * replicates
+            * (MORE_IF_DISCRETE if self._truth.has_scores else 1)
+        )
         at_once = max(1, NUMBERS_AT_ONCE // max(x.numel(), 1))
         parts = []
         for start in range(0, count, at_once):
