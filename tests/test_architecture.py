@@ -10,12 +10,13 @@ import pytest
 import ppl_vae
 
 ROOT = Path(ppl_vae.__file__).parent
-LEAVES = {"checks", "seeding", "devices", "pair", "program", "vae", "plots"}
+LEAVES = {"checks", "seeding", "devices", "pair", "program", "vae", "plots", "distributions"}
 MAY_IMPORT = {
     "__init__": set(),
     "checks": set(),
     "seeding": set(),
     "plots": set(),
+    "distributions": set(),
     "devices": {"checks"},
     "pair": {"checks", "seeding"},
     "vae": {"checks", "pair"},
@@ -25,7 +26,8 @@ MAY_IMPORT = {
     "closed_forms": {"checks"},
     "data": {"checks", "seeding"},
     "elbos": {"checks", "seeding", "devices", "pair", "vae"},
-    "models": {"checks", "seeding", "pair", "vae", "nets", "conv_nets", "closed_forms"},
+    "models": {"checks", "seeding", "pair", "vae", "distributions", "nets", "conv_nets"}
+    | {"closed_forms"},
     "inference": LEAVES | {"elbos"},
     "diagnostics": LEAVES | {"elbos", "inference", "closed_forms"},
     "report": {"checks", "plots"},

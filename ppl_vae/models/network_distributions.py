@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from ppl_vae import checks
+from ppl_vae.distributions import as_pyro
 from ppl_vae.models.network_outputs import TO_SCALE
 
 WITHOUT_DENSITY = (dist.Delta, ExpRelaxedCategorical)
@@ -141,20 +140,7 @@ def _over(who: str, fn: Distribution, shape: tuple[int, ...], what: str) -> Any:
                 "Give every example one distribution, and check the sizes.",
             )
         )
-    return _of_pyro(fn).to_event(len(fn.batch_shape) - 1)
-
-
-def _of_pyro(fn: Any) -> Any:  # noqa: ANN401
-    """Return `fn` with what Pyro asks of a distribution, which PyTorch's own have not."""
-    fn = copy.copy(fn)
-    if isinstance(fn, Independent):
-        fn.base_dist = _of_pyro(fn.base_dist)
-    if not isinstance(fn, TorchDistributionMixin):
-        cls = type(fn)
-        same = getattr(dist, cls.__name__, None)
-        mixed = isinstance(same, type) and issubclass(same, cls)
-        fn.__class__ = same if mixed else type(cls.__name__, (cls, TorchDistributionMixin), {})
-    return fn
+    return as_pyro(fn).to_event(len(fn.batch_shape) - 1)
 
 
 def _same(value: Tensor) -> Tensor:

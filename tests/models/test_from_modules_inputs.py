@@ -333,3 +333,23 @@ def test_half_precision_outputs_are_summed_in_full(x):
     encoder = Returning(lambda m, v: (m.half(), v.half()))
     pair = pair_from_modules(encoder, nn.Linear(2, 6), latent_dim=2)
     assert [each.dtype for each in pair.encode(x)] == [torch.float64] * 2
+
+
+def test_a_decoder_of_pytorchs_counts_is_right_through_an_estimator():
+    """Pyro's own Poisson has arguments that PyTorch's has not."""
+    torch.manual_seed(0)
+    encoder, decoder = nn.Linear(3, 4), nn.Linear(2, 3)
+
+    def counts(z):
+        return torch.distributions.Poisson(decoder(z).exp())
+
+    pair = pair_from_modules(encoder, counts, latent_dim=2, likelihood="distribution")
+    x = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 5.0]])
+
+    def objective(x):
+        loc, log_variance = encoder(x).chunk(2, -1)
+        z = loc + (log_variance / 2).exp() * torch.randn_like(loc)
+        kl = (log_variance.exp() + loc**2 - 1 - log_variance) / 2
+        return (kl.sum(-1) - counts(z).log_prob(x).sum(-1)).mean()
+
+    assert check_elbo(objective, pair, x).passed

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-from functools import cache
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import ExpandedDistribution, TorchDistributionMixin
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints, transform_to
 from torch.distributions.transforms import Transform, _InverseTransform
 
 from ppl_vae.diagnostics.check.arguments import arguments, constraint
+from ppl_vae.distributions import as_pyro
 
 # Counts are numbers of trials, not parameters; a control variate is no part of the density; the
 # sampler of a SineBivariateVonMises serves small correlations.
@@ -137,19 +136,12 @@ class Itself(Node):
 
 def for_pyro(fn: Any) -> Any:  # noqa: ANN401
     """Return a distribution as one of Pyro's, of a subclass of its class, that can be expanded."""
-    if not isinstance(fn, TorchDistributionMixin):
-        fn = copy.copy(fn)
-        fn.__class__ = _pyro_class(type(fn))
+    fn = as_pyro(fn)
     try:
         fn.expand(fn.batch_shape)
     except NotImplementedError:
         return ExpandedDistribution(fn, fn.batch_shape)
     return fn
-
-
-@cache
-def _pyro_class(cls: type) -> type:
-    return type(cls.__name__, (cls, TorchDistribution), {})
 
 
 def _node(
