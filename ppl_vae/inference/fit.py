@@ -60,7 +60,8 @@ def fit(
         data: an `ImageData`, a tensor of examples, or anything with a length and ``batch(index)``.
         elbo: an estimator's name (see `ppl_vae.elbos.ESTIMATORS`) or a ``pyro.infer.ELBO``. None
             takes ``trace-mean-field`` where every divergence has a closed form that holds,
-            ``analytic-kl`` where not, and ``trace`` where a draw is not reparameterised.
+            ``analytic-kl`` where not, ``trace`` where a draw is not reparameterised, and
+            ``score-function`` where it passes a gradient straight through.
         optimizer: a torch or Pyro optimiser, or a function of the parameters that makes one, such
             as ``functools.partial(torch.optim.SGD, lr=5e-3)``; None is Adam at 1e-3.
         num_epochs: passes over the data, at least 1.
