@@ -23,7 +23,7 @@ torch.set_default_dtype(torch.float64)
 from program_parts.cells import ENTRY_POINTS, REFUSED, RIGHT, Cell, cell  # noqa: E402
 from program_parts.table import programs  # noqa: E402
 
-SMOKE_STEP = 15
+SMOKE_STEP = 20
 
 
 def main(
