@@ -116,7 +116,8 @@ class LogJoint:
         if discrete and not sums_states:
             name, site = next(iter(discrete.items()))
             raise _not_continuous(name, site)
-        self._sites = {n: self._continuous(n, s) for n, s in in_model.items() if n not in discrete}
+        continuous = [name for name in in_guide if name not in discrete]
+        self._sites = {name: self._continuous(name, in_model[name]) for name in continuous}
         self._discrete = {n: Layout.of(s, s["value"], particles) for n, s in discrete.items()}
         sizes = {name: layout.size for name, layout in self._discrete.items()}
         self._states = joint_states(discrete, sizes) if discrete else {}
