@@ -1,29 +1,20 @@
-"""Formulas with a number in them, which is searched for: a floor, a clamp, a factor."""
+"""Formulas with a number in them that are met in place of a term: a floor, a clamp, a factor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal
 
-from ppl_vae.diagnostics.check.candidate import Candidate
-from ppl_vae.diagnostics.check.collect import Collector
-from ppl_vae.diagnostics.check.explain import Explanation, explained
-from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
-from ppl_vae.diagnostics.check.samples import Draws
-from ppl_vae.diagnostics.check.table import Table
 from ppl_vae.diagnostics.check.terms import Terms, latent_sites_of
 from ppl_vae.elbos.closed_kl import base, registered_kl
-
-REPLICATES, GRID = 4, 14
-ROUND = 2e-3
 
 
 @dataclass(frozen=True)
@@ -47,102 +38,54 @@ class Family:
     free: bool = False
 
 
-@torch.no_grad()
-def by_search(
-    collector: Collector, *, with_ratios: bool, exact: bool, ignore: bool
-) -> Explanation | None:
-    """Return the family's member that explains the objective, or None.
-
-    Args:
-        collector: of the draws.
-        with_ratios: whether importance ratios are seen to enter.
-        exact: whether an explanation must leave no noise.
-        ignore: whether constants may be left out.
-    """
-    kept: list[Terms] = []
-
-    def keep(draws: Draws, x: Tensor) -> dict[str, Tensor]:
-        kept.append(draws.terms)
-        return terms(draws.terms, with_ratios=with_ratios)
-
-    samples = collector.samples(keep, limit=REPLICATES)
-    if len(kept) != len(samples) or not collector.matched:
-        return None
-    table = Table(samples, matched=True, tolerance=collector.seen.tolerance)
-    noise = table.noise
-    best: Explanation | None = None
-    for number, family in enumerate(_families(kept[0])):
-        if family.role == "KL" and not exact:
-            continue  # the KL is not where the noise comes from
-        name = f"{'L=' if family.role == 'L' else 'KL='}family {number}"
-        found = _member(table, kept, family, name, noise)
-        roles = {family.role: name} | ({"KL": "KL"} if family.role == "L" else {"L": "L"})
-        table.add("KL", {"P": 1.0, "H": 1.0})
-        free = (family.role,) if family.free else ()
-        said = family.said.format(f"{found:.3g}")
-        term = "kl" if family.role == "KL" else "log_likelihood"
-        candidate = Candidate("formula", term, said, roles, noise, free=free, cost=8.0)
-        for each in explained(table, candidate, ignore=ignore, exact=exact):
-            if best is None or each.score < best.score:
-                best = each
-    return best
-
-
-def _member(table: Table, kept: list[Terms], family: Family, name: str, noise: list[str]) -> float:
-    """Set the column `name` to the member that is nearest to the objective; return its number."""
-    target = np.array([sample.values.mean() for sample in table.samples])
-    others = ["L"] if family.role == "KL" else ["P", "H"]
-
-    def distance(log_number: float) -> float:
-        _set(table, kept, family, name, float(np.exp(log_number)))
-        own = table.means(name)
-        entering = table.entering(noise, [name, *others]) if noise else {}
-        rest = target - sum(table.means(term) for term in others)
-        rest = rest - sum(c * table.means(n) for n, c in entering.items())
-        if family.free:
-            design = np.stack([own, np.ones_like(own)], 1)
-            gap = rest - design @ np.linalg.lstsq(design, rest, rcond=None)[0]
-        else:
-            gap = rest - own
-        return float(gap.std())
-
-    grid = np.linspace(np.log(family.low), np.log(family.high), GRID)
-    values = [distance(point) for point in grid]
-    place = int(np.argmin(values))
-    low, high = grid[max(place - 1, 0)], grid[min(place + 1, GRID - 1)]
-    found: Any = minimize_scalar(
-        distance, bounds=(low, high), method="bounded", options={"xatol": 1e-6, "maxiter": 35}
-    )
-    number = float(np.exp(found.x if found.fun <= values[place] else grid[place]))
-    # A number that people write, where one is as near.
-    rounded = float(f"{number:.2g}")
-    if abs(rounded - number) < ROUND * number:
-        number = rounded
-    _set(table, kept, family, name, number)
-    return number
-
-
-def _set(table: Table, kept: list[Terms], family: Family, name: str, number: float) -> None:
-    rows = []
-    for sample, right in zip(table.samples, kept, strict=True):
-        column = family.column(right, number).double().mean(-1).cpu().numpy()
-        rows.append(column.reshape(len(sample.values), -1).mean(1))
-    table.put(name, rows)
-
-
-def _families(right: Terms) -> list[Family]:
+def families(right: Terms) -> list[Family]:
+    """Return the families that a program's distributions allow."""
     found = []
     latents = latent_sites_of(right.guide)
-    if len(latents) == 1 and all(
+    if all(
         type(base(right.__dict__[side][name]["fn"])).__name__ == "Normal"
         for side in ("guide", "model")
         for name in latents
     ):
-        found += _KL_FAMILIES
+        found += _KL_FAMILIES if len(latents) == 1 else _of_layers(latents)
     observed = [s for s in right.model.values() if s["is_observed"]]
-    if len(observed) == 1 and type(base(observed[0]["fn"])).__name__ == "Bernoulli":
-        found += _BERNOULLI_FAMILIES
+    if len(observed) == 1:
+        found += _LIKELIHOODS.get(type(base(observed[0]["fn"])).__name__, [])
     return found
+
+
+def _of_layers(latents: Iterable[str]) -> list[Family]:
+    """Return floors and ceilings of one layer's KL among several."""
+    found = []
+    for name in latents:
+        for change, verb in ((torch.clamp_min, "kept"), (torch.clamp_max, "cut off")):
+            for by, what in ((True, "each dimension's"), (False, "each example's")):
+                said = f"{what} KL of the layer {name} is {verb} above {{}} nats."
+                column = _layer(name, change, by_dimension=by)
+                found.append(Family("KL", column, 1e-2, 100.0, said))
+    return found
+
+
+def _layer(
+    name: str, change: Callable[[Tensor, float], Tensor], *, by_dimension: bool
+) -> Callable[[Terms, float], Tensor]:
+    """Return a column: all layers' KLs, with a function of the closed one of a layer."""
+
+    def column(right: Terms, number: float) -> Tensor:
+        blank = torch.zeros_like(right.likelihood)
+        own = blank
+        for each, site in latent_sites_of(right.guide).items():
+            if each == name:
+                kl = registered_kl(base(site["fn"]), base(right.model[name]["fn"]))
+                kl = change(kl, number) if by_dimension else kl
+                whole = summed(kl.expand(site["value"].shape), blank, event_dims(site))
+                own = own - (whole if by_dimension else change(whole, number))
+            else:
+                own = own + right.prior_closed.get(each, right.prior[each])
+                own = own + right.entropy_closed.get(each, right.entropy[each])
+        return own
+
+    return column
 
 
 def _kl(change: Callable[[Tensor, float], Tensor]) -> Callable[[Terms, float], Tensor]:
@@ -187,30 +130,44 @@ def _over_batch(kl: Tensor, floor: float) -> Tensor:
     return kl.mean(-2, keepdim=True).clamp_min(floor).expand(kl.shape)
 
 
-def _bernoulli(change: Callable[[Any, Tensor, float], Tensor]) -> Callable[[Terms, float], Tensor]:
-    """Return a column: another cross-entropy of logits and pixels."""
+def _likelihood(
+    change: Callable[[Any, Tensor, float], Tensor],
+) -> Callable[[Terms, float], Tensor]:
+    """Return a column: another log-density of the data's distribution."""
 
     def column(right: Terms, number: float) -> Tensor:
         site = next(s for s in right.model.values() if s["is_observed"])
-        fn: Any = base(site["fn"])
-        value = change(fn.logits, site["value"], number)
+        value = change(base(site["fn"]), site["value"], number)
         return summed(value, torch.zeros_like(right.likelihood), event_dims(site))
 
     return column
 
 
-def _log_with(logits: Tensor, x: Tensor, epsilon: float) -> Tensor:
-    p = logits.sigmoid()
+def _log_with(fn: Any, x: Tensor, epsilon: float) -> Tensor:  # noqa: ANN401
+    p = fn.logits.sigmoid()
     return x * (p + epsilon).log() + (1 - x) * (1 - p + epsilon).log()
 
 
-def _clamped(logits: Tensor, x: Tensor, edge: float) -> Tensor:
-    p = logits.sigmoid().clamp(edge, 1 - edge)
+def _clamped(fn: Any, x: Tensor, edge: float) -> Tensor:  # noqa: ANN401
+    p = fn.logits.sigmoid().clamp(edge, 1 - edge)
     return x * p.log() + (1 - x) * (-p).log1p()
 
 
-def _scaled(logits: Tensor, x: Tensor, factor: float) -> Tensor:
-    return torch.distributions.Bernoulli(logits=factor * logits, validate_args=False).log_prob(x)
+def _scaled(fn: Any, x: Tensor, factor: float) -> Tensor:  # noqa: ANN401
+    return torch.distributions.Bernoulli(logits=factor * fn.logits, validate_args=False).log_prob(
+        x
+    )
+
+
+def _huber(fn: Any, x: Tensor, delta: float) -> Tensor:  # noqa: ANN401
+    error = (x - fn.loc) / fn.scale
+    loss = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
+    return -loss - fn.scale.log() - 0.5 * math.log(2 * math.pi)
+
+
+def _smooth_l1(fn: Any, x: Tensor, edge: float) -> Tensor:  # noqa: ANN401
+    loc = fn.loc.expand(torch.broadcast_shapes(fn.loc.shape, x.shape))
+    return -F.smooth_l1_loss(loc, x.expand(loc.shape), reduction="none", beta=edge)
 
 
 _KL_FAMILIES = [
@@ -240,11 +197,20 @@ _KL_FAMILIES = [
     Family("KL", _kl(lambda s, c: c * s), 0.05, 20.0,
            "the KL takes {} times the guide's scale."),
 ]  # fmt: skip
-_BERNOULLI_FAMILIES = [
-    Family("L", _bernoulli(_log_with), 1e-6, 0.5,
-           "the cross-entropy has an epsilon of {} inside of its logarithms: too large."),
-    Family("L", _bernoulli(_clamped), 1e-6, 0.4,
-           "the cross-entropy's probabilities are clamped to ({0}, 1 - {0})."),
-    Family("L", _bernoulli(_scaled), 0.05, 20.0,
-           "the cross-entropy takes {} times the decoder's logits: a temperature?"),
-]  # fmt: skip
+_LIKELIHOODS = {
+    "Bernoulli": [
+        Family("L", _likelihood(_log_with), 1e-6, 0.5,
+               "the cross-entropy has an epsilon of {} inside of its logarithms: too large."),
+        Family("L", _likelihood(_clamped), 1e-6, 0.4,
+               "the cross-entropy's probabilities are clamped to ({0}, 1 - {0})."),
+        Family("L", _likelihood(_scaled), 0.05, 20.0,
+               "the cross-entropy takes {} times the decoder's logits: a temperature?"),
+    ],
+    "Normal": [
+        Family("L", _likelihood(_huber), 0.05, 20.0,
+               "the squared error, in units of the scale, is a Huber loss with delta {}."),
+        Family("L", _likelihood(_smooth_l1), 0.01, 20.0,
+               "the reconstruction term is a smooth L1 (Huber) loss with beta {}, with no scale.",
+               free=True),
+    ],
+}  # fmt: skip

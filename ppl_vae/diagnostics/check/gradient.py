@@ -6,19 +6,18 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from scipy import stats
 from torch import Tensor
 
+from ppl_vae.diagnostics.check.directions import Directions
 from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.gradient_weights import NAMES, regressed
-from ppl_vae.diagnostics.check.gradient_words import z_limit
+from ppl_vae.diagnostics.check.gradient_words import Z_LIMIT
 from ppl_vae.diagnostics.check.noise import LAYOUTS, arrange, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.result import GroupGradient
 from ppl_vae.diagnostics.check.settings import Setting, Settings
 from ppl_vae.diagnostics.check.state import start_streams
-from ppl_vae.diagnostics.check.tails import corrected, skewness
 from ppl_vae.diagnostics.check.terms import Terms, Truth
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
@@ -26,23 +25,21 @@ from ppl_vae.seeding import derive
 PER_BLOCK, PARTICLES = 2, 4
 # So many times as many where draws have scores, whose gradients are noisier.
 SCORED = 8
-NUM_RANDOM, NUM_COORDINATES = 2, 2048
-# Until when blocks are added: the noise of a direction, relative; the z-score of a wrong group,
-# and the standard errors of its weights.
-CLEAR, CLEARLY, TOLD = 0.02, 8.0, 0.1
-# What is too small to matter, relative; what rounding may leave of the whole gradient, in units of
-# what it may leave of the value, as a gradient is rounded layer by layer, there and back.
-MATERIAL, ROUNDINGS = 3e-3, 4.0
+NUM_COORDINATES = 2048
+# Until when blocks are added: the z-score of a group that may be wrong and of one that is, and the
+# standard errors of its weights.
+DOUBTFUL, CLEARLY, TOLD = 3.0, 8.0, 0.1
+# What rounding may leave of the whole gradient, in units of what it may leave of the value, as a
+# gradient is rounded layer by layer, there and back.
+ROUNDINGS = 4.0
 
 
 @dataclass
 class _Rows:
     """One group's numbers at one setting, a row for each block."""
 
-    directions: Tensor | None = None
-    sizes: Tensor | None = None
-    coordinates: Tensor | None = None
-    components: list[Tensor] = field(default_factory=list)
+    directions: Directions
+    coordinates: Tensor
     sampled: list[Tensor] = field(default_factory=list)
 
 
@@ -84,22 +81,33 @@ class Gradients:
         self._groups = {g: list(named.items()) for g, named in pair.parameter_groups().items()}
         self._members = [p for named in self._groups.values() for _, p in named]
         self._visited = _few(visited)
-        self._rows = [{group: _Rows() for group in self._groups} for _ in self._visited]
+        self._rows: list[dict[str, _Rows]] = [{} for _ in self._visited]
         self._lengths: dict[str, list[Tensor]] = {}
         self._finite: dict[str, list[Tensor]] = {group: [] for group in self._groups}
         self.num_blocks = 0
 
     def more(self, blocks: int) -> None:
-        """Add so many blocks at every setting."""
+        """Add so many blocks at every setting.
+
+        The terms' gradients are taken one by one at first, and where a group is wrong.
+        """
+        apart = self.num_blocks == 0 or any(g.z_score > Z_LIMIT for g in self.result().values())
         for number, setting in enumerate(self._visited):
             start_streams(
                 derive(self._seed, "gradient", number, self.num_blocks), self._pair.device
             )
             with self._settings.at(setting) as x:
                 if self.num_blocks == 0:
-                    self._aim(number, *self._block(x))
+                    self._aim(number, self._apart(*self._block(x))[1])
                 for _ in range(blocks):
-                    self._add(number, *self._block(x))
+                    own, right = self._block(x)
+                    if apart:
+                        self._add(number, *self._apart(own, right))
+                    else:
+                        expected = sum(
+                            w * term.mean() for w, term in zip(self._weights, right, strict=True)
+                        )
+                        self._compare(number, self._slopes(own - expected))
         self.num_blocks += blocks
 
     def is_clear(self) -> bool:
@@ -108,25 +116,19 @@ class Gradients:
         if wrong:
             errors = [w.standard_error for group in wrong for w in group.weights.values()]
             return all(error < TOLD for error in errors)
-        for rows in self._rows:
-            for row in rows.values():
-                assert row.sizes is not None
-                noise = torch.stack(row.components).std(0) / math.sqrt(self.num_blocks)
-                if bool((noise > CLEAR * row.sizes + 1e-12)[NUM_RANDOM:].any()):
-                    return False
-        return True
+        known = all(row.directions.is_clear() for rows in self._rows for row in rows.values())
+        return known and not self.is_doubtful()
 
     def is_doubtful(self) -> bool:
-        """Return whether a group is seen to be wrong, and not by far."""
-        limit = z_limit(len(self._groups))
-        return any(limit < group.z_score < CLEARLY for group in self.result().values())
+        """Return whether a group may be wrong, and not by far."""
+        return any(DOUBTFUL < group.z_score < CLEARLY for group in self.result().values())
 
     def result(self) -> dict[str, GroupGradient]:
         """Return what the blocks so far say, by group."""
         return {group: self._group(group) for group in self._groups}
 
     def _group(self, group: str) -> GroupGradient:
-        worst = max(self._distance(rows[group]) for rows in self._rows)
+        worst = max(rows[group].directions.z_score() for rows in self._rows)
         table = torch.cat([torch.stack(rows[group].sampled) for rows in self._rows], -1).cpu()
         ratio, weights = regressed(table, self._weights)
         missing = self._missing(group)
@@ -134,20 +136,6 @@ class Gradients:
         is_finite = bool(torch.stack(self._finite[group]).all())
         worst = worst if is_finite else math.inf
         return GroupGradient(group, ratio, weights, worst, missing, is_part, is_finite)
-
-    def _distance(self, row: _Rows) -> float:
-        """Return the largest z-score over the directions; of a size that matters, else 0."""
-        assert row.sizes is not None
-        components, sizes = torch.stack(row.components).cpu(), row.sizes.cpu()
-        mean = components.mean(0)
-        error = components.std(0) / math.sqrt(len(components))
-        noisy = components[:, error > self._rounding * sizes.max()]
-        skew = skewness(noisy.T.numpy()) if noisy.shape[1] else 0.0
-        beyond = (mean.abs() - MATERIAL * sizes - self._rounding * sizes.max()).clamp_min(0.0)
-        t = torch.where(beyond > 0, beyond / error, torch.zeros_like(beyond)).max()
-        t = corrected(t.numpy(), skew, len(components))
-        log_p = float(stats.t.logsf(float(t), len(components) - 1))
-        return float(stats.norm.isf(math.exp(log_p))) if log_p > -600 else math.inf
 
     def _missing(self, group: str) -> tuple[str, ...]:
         found = []
@@ -157,20 +145,28 @@ class Gradients:
                 found.append(name)
         return tuple(found)
 
-    def _block(self, x: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Return the objective's gradient and those of the three terms, flat by group."""
+    def _block(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the objective's mean over some draws, and the three terms."""
         values, noises = [], []
         for _ in range(PER_BLOCK):
+            if self._layout is None:
+                values.append(self._objective(x))
+                continue
             with Recorder() as recorder:
                 values.append(self._objective(x))
-            if self._layout is not None:
-                noises.append(self._noise(recorder, x))
+            noises.append(self._noise(recorder, x))
         right = self._run(x, noises)
         own = torch.stack(values).mean()
         if self._noise_weights:
             columns = terms(right, with_ratios=True)
             own = own - sum(c * columns[n].mean() for n, c in self._noise_weights.items())
-        return self._slopes(own), [self._slopes(term.mean()) for term in right.three_with_scores()]
+        return own, right.three_with_scores()
+
+    def _apart(
+        self, own: Tensor, right: tuple[Tensor, ...]
+    ) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Return the gradients of the objective and of each term, flat by group."""
+        return self._slopes(own), [self._slopes(term.mean()) for term in right]
 
     def _noise(self, recorder: Recorder, x: Tensor) -> dict[str, Tensor]:
         assert self._truth.latents is not None and self._layout is not None  # noqa: PT018
@@ -202,37 +198,36 @@ class Gradients:
             start += len(named)
         return flat
 
-    def _aim(self, number: int, own: list[Tensor], right: list[list[Tensor]]) -> None:
+    def _aim(self, number: int, right: list[list[Tensor]]) -> None:
         """Choose the directions along which gradients are compared, from a block of their own."""
         for place, (group, named) in enumerate(self._groups.items()):
             terms = torch.stack([flat[place] for flat in right])
-            size = terms.shape[1]
-            random = torch.randint(0, 2, (NUM_RANDOM, size), device=terms.device) * 2.0 - 1
-            aims = torch.cat([random.to(terms) / math.sqrt(size), terms])
-            length = aims.norm(dim=1, keepdim=True)
-            row = self._rows[number][group]
-            row.directions = torch.where(length > 0, aims / length, torch.zeros_like(aims))
-            whole = (self._weights.to(terms) @ terms).norm()
-            row.sizes = torch.cat([whole.expand(NUM_RANDOM), length[NUM_RANDOM:, 0]])
-            chosen = torch.randperm(size, device=terms.device)[:NUM_COORDINATES]
-            row.coordinates = chosen
+            directions = Directions(terms, self._weights.to(terms), self._rounding)
+            chosen = torch.randperm(terms.shape[1], device=terms.device)[:NUM_COORDINATES]
+            self._rows[number][group] = _Rows(directions, chosen)
             for name, _ in named:
                 self._lengths.setdefault(name, [])
 
     def _add(self, number: int, own: list[Tensor], right: list[list[Tensor]]) -> None:
+        differences = []
         for place, (group, named) in enumerate(self._groups.items()):
             row = self._rows[number][group]
-            assert row.directions is not None and row.coordinates is not None  # noqa: PT018
             terms = torch.stack([flat[place] for flat in right])
             expected = self._weights.to(terms) @ terms
-            self._finite[group].append(own[place].isfinite().all())
+            differences.append(own[place] - expected)
             flat = own[place].nan_to_num(0.0, 0.0, 0.0)
-            row.components.append(row.directions @ (flat - expected))
             row.sampled.append(torch.cat([flat[None], terms])[:, row.coordinates])
             sizes = [p.numel() for _, p in named]
             parts = zip(named, flat.split(sizes), expected.split(sizes), strict=True)
             for (name, _), mine, wanted in parts:
                 self._lengths[name].append(torch.stack([mine.norm(), wanted.norm()]).cpu())
+        self._compare(number, differences)
+
+    def _compare(self, number: int, differences: list[Tensor]) -> None:
+        for group, difference in zip(self._groups, differences, strict=True):
+            self._finite[group].append(difference.isfinite().all())
+            flat = difference.nan_to_num(0.0, 0.0, 0.0)
+            self._rows[number][group].directions.add(flat)
 
 
 def _few(settings: list[Setting]) -> list[Setting]:

@@ -50,15 +50,20 @@ class Rounds:
         self.stopped, self.with_ratios = "budget", False
         self.right: Fit
         self.nearest: Fit
-        for target in (*(r for r in ROUNDS if r < budget), budget):
+        for target in self._targets():
             self._draw(target)
             if self._is_clear():
                 self.stopped = "clear"
                 break
 
     def spend(self) -> None:
-        """Draw what is left of the budget."""
-        self._draw(self._budget)
+        """Draw what is left of the budget, until the value is seen to be wrong."""
+        for target in self._targets():
+            if target > self._collector.num_replicates and not self.is_wrong:
+                self._draw(target)
+
+    def _targets(self) -> tuple[int, ...]:
+        return (*(r for r in ROUNDS if r < self._budget), self._budget)
 
     @property
     def is_exact(self) -> bool:

@@ -10,13 +10,13 @@ from torch import Tensor
 from ppl_vae.diagnostics.check.collect import Collector
 from ppl_vae.diagnostics.check.dropout import WithoutDropout
 from ppl_vae.diagnostics.check.explain import Explanation, data_constant, explain
-from ppl_vae.diagnostics.check.families import by_search
 from ppl_vae.diagnostics.check.features import Features
 from ppl_vae.diagnostics.check.findings import findings
 from ppl_vae.diagnostics.check.leftover import leftover
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.result import Finding
 from ppl_vae.diagnostics.check.rounds import Rounds
+from ppl_vae.diagnostics.check.search import by_search
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.table import Table
 from ppl_vae.diagnostics.check.terms import Truth

@@ -1,0 +1,222 @@
+"""How surely does check_elbo see a gradient that is wrong where the value is right?
+
+    python experiments/gradient_power.py --jobs 2
+
+Objectives with the value of the ELBO in whose gradient one term, or some pixels, have the weight
+0.5 (the rest is detached), or each pixel its variance to a power (the beta-NLL of Seitzer et al.,
+2022): with the guide's own noise, which the check draws again, and with numpy's, which it cannot.
+Data, settings and noise are fresh for every seed. A check counts as a find if it fails by a
+gradient and by nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from scipy.stats import beta
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from ppl_vae import BernoulliVAE, Pair, check_elbo, pair_from_modules, plots, seeded
+
+NOISES = ("the guide's", "numpy's")
+
+
+class Spread(nn.Module):
+    """Location and scale of every pixel from a code."""
+
+    def __init__(self, latent: int, pixels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(latent, 16), nn.Tanh(), nn.Linear(16, 2 * pixels))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both, (batch, pixels)."""
+        loc, spread = self.net(z).chunk(2, -1)
+        return loc, spread.exp()
+
+
+def binary(seed: int) -> Pair:
+    """Return a VAE with 36 Bernoulli pixels."""
+    return BernoulliVAE((1, 6, 6), latent_dim=3, hidden=(16,), seed=seed)
+
+
+def normal(seed: int) -> Pair:
+    """Return a VAE with 16 Normal pixels, each of a scale of its own."""
+    with seeded(seed):
+        nets = Spread(16, 3), Spread(3, 16)
+        return pair_from_modules(
+            *nets,
+            latent_dim=3,
+            likelihood="normal",
+            encoder_output="scale",
+            decoder_output="loc, scale",
+            image_shape=(16,),
+        )
+
+
+def half(term: Tensor) -> Tensor:
+    """Return a term with half of its gradient."""
+    return 0.5 * term + 0.5 * term.detach()
+
+
+def weighted(term: Tensor, weight: Tensor) -> Tensor:
+    """Return a term with a weight in its gradient alone."""
+    return weight * term + ((1 - weight) * term).detach()
+
+
+# From the log-likelihood of every pixel, log p(z), log q(z | x) and a pixel's scale to the loss.
+Join = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def pixels_halved(count: int) -> Join:
+    """Return the join with half of the gradient of the first pixels."""
+
+    def join(pixels: Tensor, p: Tensor, q: Tensor, scale: Tensor) -> Tensor:
+        whole = half(pixels[:, :count]).sum(-1) + pixels[:, count:].sum(-1)
+        return (q - p - whole).mean()
+
+    return join
+
+
+def beta_nll(power: float) -> Join:
+    """Return the join with each pixel's variance to a power as its weight."""
+
+    def join(pixels: Tensor, p: Tensor, q: Tensor, scale: Tensor) -> Tensor:
+        return (q - p - weighted(pixels, scale.detach() ** (2 * power)).sum(-1)).mean()
+
+    return join
+
+
+TERMS: dict[str, Join] = {
+    "log-likelihood": lambda x, p, q, _: (q - p - half(x.sum(-1))).mean(),
+    "log p(z)": lambda x, p, q, _: (q - half(p) - x.sum(-1)).mean(),
+    "log q(z | x)": lambda x, p, q, _: (half(q) - p - x.sum(-1)).mean(),
+    "KL": lambda x, p, q, _: (half(q - p) - x.sum(-1)).mean(),
+}
+CASES: dict[str, tuple[Callable[[int], Pair], Join]] = {
+    **{f"Bernoulli pixels: {name} halved": (binary, join) for name, join in TERMS.items()},
+    "Bernoulli pixels: 12 of 36 halved": (binary, pixels_halved(12)),
+    "Bernoulli pixels: 2 of 36 halved": (binary, pixels_halved(2)),
+    **{f"Normal pixels: {name} halved": (normal, join) for name, join in TERMS.items()},
+    "Normal pixels: beta-NLL, 0.5": (normal, beta_nll(0.5)),
+    "Normal pixels: beta-NLL, 1": (normal, beta_nll(1.0)),
+    "Bernoulli pixels: right": (binary, lambda x, p, q, _: (q - p - x.sum(-1)).mean()),
+    "Normal pixels: right": (normal, lambda x, p, q, _: (q - p - x.sum(-1)).mean()),
+}
+
+
+def objective(pair: Any, join: Join, noise: str) -> Callable[[Tensor], Tensor]:  # noqa: ANN401
+    """Return the loss."""
+
+    def loss(x: Tensor) -> Tensor:
+        loc, scale = pair.encode(x)
+        if noise == NOISES[0]:
+            draw = torch.randn_like(scale)
+        else:
+            draw = torch.as_tensor(np.random.standard_normal(scale.shape)).to(scale)  # noqa: NPY002
+        z = loc + scale * draw
+        fn = pair.likelihood(z)
+        while hasattr(fn, "base_dist"):
+            fn = fn.base_dist
+        pixels = fn.log_prob(x).flatten(1)
+        log_p = Normal(0.0, 1.0).log_prob(z).sum(-1)
+        log_q = Normal(loc, scale).log_prob(z).sum(-1)
+        return join(pixels, log_p, log_q, getattr(fn, "scale", torch.ones(())).expand_as(x))
+
+    return loss
+
+
+def check(job: tuple[str, str, int]) -> dict[str, Any]:
+    """Check one objective once."""
+    torch.set_num_threads(1)
+    name, noise, seed = job
+    make, join = CASES[name]
+    pair = make(seed)
+    x = pair.sample(24, seed=seed)
+    began = time.process_time()
+    result = check_elbo(objective(pair, join, noise), pair, x, seed=seed)
+    kinds = {finding.kind for finding in result.findings}
+    return {
+        "objective": name,
+        "noise": noise,
+        "seed": seed,
+        "found": kinds == {"gradient"},
+        "failed": not result.passed,
+        "z": max(group.z_score for group in result.gradient.values()),
+        "seconds": time.process_time() - began,
+    }
+
+
+def rates(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of finds of each objective, with its 95% interval (Clopper, Pearson)."""
+    by = table.groupby(["objective", "noise"], sort=False)
+    found = by.agg(
+        checks=("found", "size"),
+        found=("found", "sum"),
+        failed=("failed", "sum"),
+        least_z=("z", "min"),
+        seconds=("seconds", "median"),
+    ).reset_index()
+    n, k = found.checks, found.found
+    found["low"] = np.where(k > 0, beta.ppf(0.025, k.clip(lower=1), n - k + 1), 0.0)
+    found["high"] = np.where(k < n, beta.ppf(0.975, k + 1, (n - k).clip(lower=1)), 1.0)
+    return found
+
+
+def draw(found: pd.DataFrame, path: Path) -> None:
+    """Draw the shares with their intervals."""
+    figure, axes = plots.subplots(1, 1, size=(6.0, 4.2))
+    ax = axes[0, 0]
+    names = list(found.objective.unique())
+    for i, noise in enumerate(NOISES):
+        some = found[found.noise == noise]
+        share, places = some.found / some.checks, [names.index(n) for n in some.objective]
+        error = [share - some.low, some.high - share]
+        heights = np.array(places) + 0.2 * (2 * i - 1)
+        ax.errorbar(share, heights, xerr=error, fmt="o", capsize=3, label=noise)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel="share found by the gradient, 95% interval", xlim=(-0.02, 1.02))
+    ax.legend(title="noise")
+    figure.savefig(path, dpi=plots.DPI)
+
+
+def main(
+    seeds: Annotated[int, typer.Option(help="Checks of each objective.")] = 200,
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu: noise is also drawn by numpy.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the table and the picture.")] = Path(
+        "out/gradient_power"
+    ),
+    *,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Seconds: two objectives.")] = False,
+) -> None:
+    """Check every objective over seeds; write the shares, and a figure."""
+    if device != "cpu":
+        raise typer.BadParameter("only cpu")
+    out.mkdir(parents=True, exist_ok=True)
+    names = list(CASES)[:1] + list(CASES)[-1:] if smoke else list(CASES)
+    count = 1 if smoke else seeds
+    todo = [(c, n, seed + i) for c in names for n in NOISES for i in range(count)]
+    if jobs > 1:
+        with ProcessPoolExecutor(jobs) as pool:
+            rows = list(pool.map(check, todo))
+    else:
+        rows = [check(job) for job in todo]
+    found = rates(pd.DataFrame(rows))
+    found.to_csv(out / "rates.csv", index=False, float_format="%.4g")
+    print(found.to_string(index=False, float_format="{:.3g}".format))
+    draw(found, out / "rates.png")
+
+
+if __name__ == "__main__":
+    typer.run(main)
