@@ -37,7 +37,7 @@ class SitePlan:
 
 
 def plan_sites(program: Program, model: Trace, guide: Trace) -> dict[str, SitePlan]:
-    """Decide for every latent of the model.
+    """Decide for every latent of the model that the guide draws.
 
     The divergence of a site may be taken in closed form, at draws of what it is conditioned on,
     if none of its parents in the model descends from it in the guide: else the parents were drawn
@@ -50,6 +50,7 @@ def plan_sites(program: Program, model: Trace, guide: Trace) -> dict[str, SitePl
     plans = {
         name: _plan(name, site, in_guide, above_in_model, above_in_guide)
         for name, site in latent_sites(model).items()
+        if name in in_guide
     }
     taken = Counter(plan.source for plan in plans.values() if plan.how == CLOSED_FORM)
     for name, plan in plans.items():

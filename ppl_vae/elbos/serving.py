@@ -47,8 +47,19 @@ def why_not_served(elbo: ELBO, program: Program) -> str:
             twin: Any = copy.copy(elbo)
             twin.loss(program.model, program.guide, *program.args, **program.kwargs)
     except NotImplementedError as error:
-        return str(error)
+        return _in_our_words(error)
     return ""
+
+
+def _in_our_words(error: NotImplementedError) -> str:
+    said = str(error).partition("Trace Shapes:")[0].strip()
+    if "cartesian product" not in said:
+        return said
+    return checks.message(
+        "sites whose states Pyro enumerates",
+        "one of several dependent numbers (to_event), of which it lists no states",
+        "Draw the numbers in a plate of their own, or leave out infer={'enumerate': ...}.",
+    )
 
 
 def those_that_serve(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -63,13 +63,20 @@ def log_density(trace: Trace) -> Tensor:
     return total(site["log_prob_sum"] for site in density_sites(trace).values())
 
 
-def check_sites(model: Trace, guide: Trace, *, reparameterised: bool = True) -> None:
+def check_sites(
+    model: Trace,
+    guide: Trace,
+    *,
+    reparameterised: bool = True,
+    summed: Collection[str] = (),
+) -> None:
     """Raise unless model and guide draw the same latents, and in a way that can be served.
 
     Args:
         model: a trace of the model.
         guide: a trace of the guide.
         reparameterised: whether every draw of the guide must be so.
+        summed: latents of the model that the guide may lack, as their states are summed.
 
     Raises:
         ValueError: a latent of one side that the other lacks.
@@ -77,7 +84,7 @@ def check_sites(model: Trace, guide: Trace, *, reparameterised: bool = True) -> 
     """
     in_model, in_guide = latent_sites(model), density_sites(guide)
     for name in in_model:
-        if name not in in_guide:
+        if name not in in_guide and name not in summed:
             raise ValueError(
                 checks.message(
                     f"a site {name!r} in the guide, as the model has it",

@@ -22,6 +22,7 @@ from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import (
     Site,
+    check_sites,
     density_sites,
     is_reparameterised,
     latent_sites,
@@ -57,6 +58,7 @@ class Truth:
             with Recorder() as recorder:
                 guide: Any = poutine.trace(pair.guide).get_trace(x)
                 model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+            check_sites(model, guide, reparameterised=False)
             plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
             plates = Plates(pair, x, guide, model)
         self._nesting, self._plate = plates.nesting, plates.of_examples

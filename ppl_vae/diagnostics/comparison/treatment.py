@@ -7,17 +7,19 @@ from typing import Any
 
 import torch
 from pyro.distributions import Delta
-from pyro.infer import ELBO, TraceMeanField_ELBO
+from pyro.infer import ELBO, TraceEnum_ELBO, TraceMeanField_ELBO
+from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ppl_vae import checks
 from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO
 from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
 from ppl_vae.elbos.pathwise import Program, draw_traces
-from ppl_vae.elbos.traces import Site, latent_sites, observed_sites
+from ppl_vae.elbos.traces import Site, check_sites, latent_sites, observed_sites
 from ppl_vae.pair import Pair
 
-DELTA, GIVEN = "Delta", "given"
+DELTA, GIVEN, ENUMERATED = "Delta", "given", "enumerated"
 OBSERVED, LATENT, AUXILIARY = "observed", "latent", "auxiliary"
 
 
@@ -29,7 +31,8 @@ class Treatment:
         site: its name.
         role: ``observed``, ``latent`` or ``auxiliary`` (in the guide alone).
         how: how its divergence is had: ``closed form``, ``sampled``, ``Delta`` (sampled, though
-            counted as closed form by Pyro) or ``infinite``; ``given`` for observed sites.
+            counted as closed form by Pyro), ``enumerated`` or ``infinite``; ``given`` for observed
+            sites.
         is_valid: whether the estimate so made has the right expectation.
         why: the reason, in words.
         source: the guide's site that holds the distribution.
@@ -47,12 +50,18 @@ def treatments(elbo: ELBO, pair: Pair, x: Tensor) -> list[Treatment]:
     """Return what `elbo` does with each site, in the model's order, auxiliary sites last."""
     program = Program(pair.model, pair.guide, (x,), {})
     model, guide = draw_traces(program)
+    enumerated = _enumerated(elbo, model) | _enumerated(elbo, guide)
+    check_sites(model, guide, reparameterised=False, summed=enumerated)
     plan = plan_sites(program, model, guide)
     found = []
     for name in model.nodes:
         if name in observed_sites(model):
             why = "its log-density at the draws of the latents"
             found.append(Treatment(name, OBSERVED, GIVEN, True, why, name))  # noqa: FBT003
+        elif name in enumerated:
+            where = "guide" if name in guide.nodes else "model"
+            why = f"all its states are summed in the {where}"
+            found.append(Treatment(name, LATENT, ENUMERATED, True, why, name))  # noqa: FBT003
         elif name in plan:
             how, is_valid, why, source = plan[name].how, True, plan[name].why, plan[name].source
             if isinstance(elbo, TraceMeanField_ELBO):
@@ -63,7 +72,8 @@ def treatments(elbo: ELBO, pair: Pair, x: Tensor) -> list[Treatment]:
             elif isinstance(elbo, Exact_ELBO):
                 how, why = CLOSED_FORM, "the whole ELBO is the pair's closed form"
             elif not isinstance(elbo, TraceAnalyticKL_ELBO) and how != INFINITE:
-                how, why, source = SAMPLED, f"{type(elbo).__name__} samples every site", name
+                others = "every other site" if enumerated else "every site"
+                how, why, source = SAMPLED, f"{type(elbo).__name__} samples {others}", name
             found.append(Treatment(name, LATENT, how, is_valid and how != INFINITE, why, source))
     taken = {t.source for t in found if t.how == CLOSED_FORM}
     for name in latent_sites(guide):
@@ -77,6 +87,14 @@ def treatments(elbo: ELBO, pair: Pair, x: Tensor) -> list[Treatment]:
 def part(elbo: ELBO, treatment: Treatment, model: Any, guide: Any) -> Tensor:  # noqa: ANN401
     """Return one site's part of the ELBO at one draw, a scalar in nats."""
     name = treatment.site
+    if treatment.role != OBSERVED and name not in guide.nodes:
+        raise NotImplementedError(
+            checks.message(
+                "sites whose parts of the ELBO add up",
+                f"{name!r}, which is summed in the model together with all that depends on it",
+                "Draw it in the guide too, or compare whole estimates with compare_elbos.",
+            )
+        )
     if treatment.role == OBSERVED:
         return model.nodes[name]["log_prob_sum"]
     if treatment.role == AUXILIARY:
@@ -89,6 +107,13 @@ def part(elbo: ELBO, treatment: Treatment, model: Any, guide: Any) -> Tensor:  #
             prior = {**prior, "scale": source["scale"], "mask": source["mask"]}
         return -divergence(prior, source)
     return model.nodes[name]["log_prob_sum"] - guide.nodes[name]["log_prob_sum"]
+
+
+def _enumerated(elbo: ELBO, trace: Trace) -> set[str]:
+    """Return the sites that Pyro enumerates."""
+    if not isinstance(elbo, TraceEnum_ELBO):
+        return set()
+    return {name for name, site in latent_sites(trace).items() if site["infer"].get("enumerate")}
 
 
 def _mean_field(prior: Site, guide: Site) -> tuple[str, bool, str]:
