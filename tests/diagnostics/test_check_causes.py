@@ -1,13 +1,14 @@
-"""`check_elbo` names the cause in programs of counts, tokens, particles and flows."""
+"""`check_elbo` names the cause in small programs of many kinds."""
 
 import pytest
 from diagnostics.wrong_bounds import BOUNDS, FLOWS
 from diagnostics.wrong_counts import COUNTS
+from diagnostics.wrong_pixels import PIXELS
 from diagnostics.wrong_sequences import SEQUENCES
 
 from ppl_vae import check_elbo
 
-PROGRAMS = [*COUNTS, *SEQUENCES, *BOUNDS, *FLOWS]
+PROGRAMS = [*COUNTS, *SEQUENCES, *BOUNDS, *FLOWS, *PIXELS]
 # The suite takes every fourth; all of them are slow.
 SOME = PROGRAMS[::4]
 
