@@ -72,6 +72,19 @@ def test_dropout_of_the_objective_alone_is_named(pair, x):
     assert "dropout is left on" in result.findings[0].message
 
 
+@pytest.mark.parametrize("drops", [(0.2, 0.0), (0.0, 0.3)], ids=["encoder", "decoder"])
+def test_dropout_of_the_pair_alone_is_named(drops):
+    encoder, decoder, pair = modules(*drops)
+    x = (torch.rand(24, 36) < 0.3).to(pair.dtype)
+
+    def without(module):
+        return nn.Sequential(*(layer for layer in module if not isinstance(layer, nn.Dropout)))
+
+    result = check_elbo(module_loss(without(encoder), without(decoder)), pair, x)
+    assert [(f.kind, f.term) for f in result.findings] == [("noise", "objective")]
+    assert "Call eval() on the pair" in result.findings[0].message
+
+
 def test_a_mistake_beside_dropout_is_named(pair, x):
     result = check_elbo(objective(pair, beta=0.5, given=lambda z: F.dropout(z, 0.3)), pair, x)
     assert [(f.kind, f.term) for f in result.findings] == [("weight", "kl")]

@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from ppl_vae.diagnostics.check.drawn_terms import Terms, stacked
 from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform, WithoutStraightThrough
@@ -48,6 +49,7 @@ class Truth:
             unless all are, and belong to one example each.
         has_scores: whether a draw of the guide is not reparameterised.
         has_plate: whether examples have a dimension of their own.
+        drops: whether a dropout layer of the pair is on.
         closed: the latents whose two terms have usable closed forms.
         invalid: the latents whose closed forms exist and have the wrong expectation.
     """
@@ -63,6 +65,7 @@ class Truth:
             plates = Plates(pair, x, guide, model)
         self._nesting, self._plate = plates.nesting, plates.of_examples
         self.has_plate = self._plate is not None
+        self.drops = any(isinstance(m, _DropoutNd) and m.training for m in pair.modules())
         self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
         self.has_scores = any(map(_has_score, latent_sites(guide).values()))

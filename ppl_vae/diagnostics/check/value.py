@@ -77,7 +77,7 @@ class Value:
                 "the objective is the same where all data are 0: does it use what it is passed?"
             )
             return [Finding("formula", "objective", "a function of x", "x not read", message)]
-        if self.collector.seen.drops:
+        if self.collector.seen.drops or self._truth.drops:
             found = self._without_dropout()
             if found:
                 return found
@@ -131,11 +131,18 @@ class Value:
                 ignore=self._ignore,
             )
             if not still.rounds.is_wrong:
+                own, pairs = "dropout", "no dropout"
                 message = (
                     "dropout is left on: the objective draws Bernoulli noise, and with its mean "
                     "in its place is the ELBO. Call eval(), or pass training=False."
                 )
-                return [Finding("noise", "objective", "no dropout", "dropout", message)]
+                if not self.collector.seen.drops:
+                    own, pairs = pairs, own
+                    message = (
+                        "the pair's networks drop units out, and the objective does not: it is "
+                        "the ELBO of the networks without dropout. Call eval() on the pair."
+                    )
+                return [Finding("noise", "objective", pairs, own, message)]
             still.explanation = still._explain()
             return [] if still.explanation is None else still._told(still.explanation)
 
