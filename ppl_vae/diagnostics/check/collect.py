@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.habits import Habits
-from ppl_vae.diagnostics.check.likelihoods import bounds
+from ppl_vae.diagnostics.check.matching import explaining, variances
 from ppl_vae.diagnostics.check.noise import LAYOUTS, Transform, fresh_noise
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.recorder import Recorder
@@ -19,7 +19,6 @@ from ppl_vae.diagnostics.check.seen import Seen
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.state import fingerprint, start_streams
 from ppl_vae.diagnostics.check.terms import Terms, Truth
-from ppl_vae.diagnostics.check.wrong_draws import shared_noise
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
@@ -135,37 +134,19 @@ class Collector:
             shares.append(self._unexplained())
         self._layout = int(np.argmin(shares))
         matched = min(shares) < MATCHED_BELOW
+        if not matched and self._truth.is_normal:
+            matched = self._unexplained(faint=True) < MATCHED_BELOW
         self.seen.shares &= matched
         return matched
 
-    def _unexplained(self) -> float:
+    def _unexplained(self, *, faint: bool = False) -> float:
         """Return which share of the objective's variance the terms at its own noise leave."""
 
         def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
-            terms = draws.terms
-            own = {"L": terms.likelihood, "KL": terms.total - terms.likelihood}
-            # Bounds of several particles follow the best of these, not their mean.
-            return (
-                own
-                | {
-                    name: value
-                    for name, value in bounds(terms, draws.num_particles).items()
-                    if name.startswith("IWAE")
-                }
-                | (shared_noise(draws) if self.seen.shares else {})
-            )
+            return explaining(draws, shared=self.seen.shares, faint=faint)
 
-        left = whole = 0.0
-        for number, visit in enumerate(self._visits):
-            sample = self._sample(number, visit, columns)
-            if not all(np.isfinite(c).all() for c in sample.columns.values()):
-                continue
-            y = sample.values - sample.values.mean()
-            design = np.stack([c - c.mean() for c in sample.columns.values()], 1)
-            fit = design @ np.linalg.lstsq(design, y, rcond=None)[0]
-            unit = (1e-6 * sample.scale) ** 2
-            left += ((y - fit) ** 2).sum() / max(len(y) - 1 - design.shape[1], 1) + unit
-            whole += (y**2).sum() / (len(y) - 1) + unit
+        samples = [self._sample(n, visit, columns) for n, visit in enumerate(self._visits)]
+        left, whole = variances(samples)
         return left / whole
 
     @torch.no_grad()

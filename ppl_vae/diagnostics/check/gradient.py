@@ -91,7 +91,7 @@ class Gradients:
 
         The terms' gradients are taken one by one at first, and where a group is wrong.
         """
-        apart = self.num_blocks == 0 or any(g.z_score > Z_LIMIT for g in self.result().values())
+        apart = self.num_blocks == 0 or not self._is_told(Z_LIMIT)
         for number, setting in enumerate(self._visited):
             start_streams(
                 derive(self._seed, "gradient", number, self.num_blocks), self._pair.device
@@ -112,12 +112,16 @@ class Gradients:
 
     def is_clear(self) -> bool:
         """Return whether a few percent in a term's gradient would be seen, or where much is."""
-        wrong = [group for group in self.result().values() if group.z_score > CLEARLY]
-        if wrong:
-            errors = [w.standard_error for group in wrong for w in group.weights.values()]
-            return all(error < TOLD for error in errors)
+        if any(group.z_score > CLEARLY for group in self.result().values()):
+            return self._is_told(CLEARLY)
         known = all(row.directions.is_clear() for rows in self._rows for row in rows.values())
         return known and not self.is_doubtful()
+
+    def _is_told(self, limit: float) -> bool:
+        """Return whether the weights of groups beyond a z-score are known."""
+        wrong = [group for group in self.result().values() if group.z_score > limit]
+        errors = [w.standard_error for group in wrong for w in group.weights.values()]
+        return all(error < TOLD for error in errors)
 
     def is_doubtful(self) -> bool:
         """Return whether a group may be wrong, and not by far."""

@@ -2,12 +2,11 @@
 
 A right objective fails at most once in 1000 checks, by these shares. The value is looked at no
 more than four times; each time the misfit of the right formula is tested at the level 1e-6, and
-that of three weights at five standard errors: 4 (1e-6 + 3 * 6e-7) < 2e-5. Once more after a wrong
-gradient, which has failed by then anyway. Gradients: 3e-4 for all groups, settings, directions
-and looks together (`gradient_words`), and who fails is looked at again with three times the draws,
-unless the failure is plain. Numbers per example: 1e-5 (`examples`). Each of these tests
-converts Student's t by its degrees of freedom; what is left of the 1000th is for tails that are
-heavier than those of a Normal at ten replicates.
+that of three weights at five standard errors: 4 (1e-6 + 3 * 6e-7) < 2e-5. Gradients: 3e-4 for all
+groups, settings, directions and looks together (`gradient_words`); one that may be wrong is looked
+at again with three times the draws, unless it plainly is. Numbers per example: 1e-5 (`examples`).
+Each of these tests converts Student's t by its degrees of freedom; what is left of the 1000th is
+for tails that are heavier than those of a Normal at ten replicates.
 """
 
 from __future__ import annotations
@@ -72,11 +71,8 @@ class Check:
         found = self._value.findings()
         wrong = rounds.is_wrong or bool(found)
         gradient, seen = self._gradients(wrong=wrong)
-        if seen and not wrong and not rounds.is_exact:
-            # The value is likely to be wrong as well, by less than its noise until now.
-            rounds.spend()
-            if rounds.is_wrong:
-                found, seen = self._value.findings(), []
+        if not wrong and ((seen and self._is_wrong_after_all()) or rounds.is_wrong):
+            found, seen = self._value.findings(), []
         found = localised(found + seen, gradient, noisier=rounds.is_noisier)
         if not found and self._objective.reduction == "none" and not self._ignore:
             found = example_findings(
@@ -132,10 +128,16 @@ class Check:
             gradients.more(target - gradients.num_blocks)
             if gradients.is_clear() or (explanation is not None and not judged):
                 break  # nothing hangs on it
-        if judged and gradients.is_doubtful():
+        if judged and gradients.is_doubtful() and (wrong or not self._is_wrong_after_all()):
             gradients.more(MORE_IN_DOUBT * gradients.num_blocks)
         found = gradients.result()
         return found, gradient_findings(found, weights) if judged else []
+
+    def _is_wrong_after_all(self) -> bool:
+        """Return whether the value too is wrong where a gradient is, by less than was seen."""
+        if not self._value.rounds.is_exact:
+            self._value.rounds.spend()
+        return self._value.rounds.is_wrong
 
     def _notes(self) -> list[str]:
         notes = []

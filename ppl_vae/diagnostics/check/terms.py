@@ -18,7 +18,7 @@ from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform, WithoutSt
 from ppl_vae.diagnostics.check.plates import Plates
 from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.state import Values
-from ppl_vae.elbos.closed_kl import registered_kl
+from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import (
@@ -47,6 +47,7 @@ class Truth:
         sites: the model's latents.
         latents: those of the guide whose draws are known functions of standard noise; None
             unless all are, and belong to one example each.
+        is_normal: whether every latent of the guide is.
         has_scores: whether a draw of the guide is not reparameterised.
         has_plate: whether examples have a dimension of their own.
         drops: whether a dropout layer of the pair is on.
@@ -75,6 +76,9 @@ class Truth:
         ]
         known = [latent for latent in found if latent is not None]
         self.latents = known if len(known) == len(found) else None
+        self.is_normal = all(
+            type(base(site["fn"])).__name__ == "Normal" for site in latent_sites(guide).values()
+        )
         self.closed = [n for n, p in plan.items() if p.how == CLOSED_FORM and p.source == n]
         self.invalid = [n for n, p in plan.items() if not p.is_valid and _has_formula(p)]
         normalised = (m for m in pair.modules() if isinstance(m, _BatchNorm))
