@@ -60,8 +60,9 @@ class Directions:
         noise = torch.stack(self._along).std(0) / math.sqrt(len(self._along))
         return not bool((noise > CLEAR * self._sizes + 1e-12)[NUM_RANDOM:].any())
 
+    @property
     def z_score(self) -> float:
-        """Return the largest over the directions; of a size that matters, else 0."""
+        """The largest over the directions; of a size that matters, else 0."""
         known = self._z_score(self._along, self._sizes)
         if len(self._along_learned) < LEARNED_FROM:
             return known

@@ -86,13 +86,17 @@ class Gradients:
         self._finite: dict[str, list[Tensor]] = {group: [] for group in self._groups}
         self.num_blocks = 0
 
-    def more(self, blocks: int) -> None:
-        """Add so many blocks at every setting.
+    def more(self, blocks: int, *, in_doubt: bool = False) -> None:
+        """Add so many blocks at every setting, or only where a group may be wrong, and not by far.
 
         The terms' gradients are taken one by one at first, and where a group is wrong.
         """
-        apart = self.num_blocks == 0 or not self._is_told(Z_LIMIT)
+        apart = not in_doubt and (self.num_blocks == 0 or not self._is_told(Z_LIMIT))
         for number, setting in enumerate(self._visited):
+            if in_doubt and not any(
+                _is_doubtful(r.directions) for r in self._rows[number].values()
+            ):
+                continue
             start_streams(
                 derive(self._seed, "gradient", number, self.num_blocks), self._pair.device
             )
@@ -125,14 +129,14 @@ class Gradients:
 
     def is_doubtful(self) -> bool:
         """Return whether a group may be wrong, and not by far."""
-        return any(DOUBTFUL < group.z_score < CLEARLY for group in self.result().values())
+        return any(map(_is_doubtful, self.result().values()))
 
     def result(self) -> dict[str, GroupGradient]:
         """Return what the blocks so far say, by group."""
         return {group: self._group(group) for group in self._groups}
 
     def _group(self, group: str) -> GroupGradient:
-        worst = max(rows[group].directions.z_score() for rows in self._rows)
+        worst = max(rows[group].directions.z_score for rows in self._rows)
         table = torch.cat([torch.stack(rows[group].sampled) for rows in self._rows], -1).cpu()
         ratio, weights = regressed(table, self._weights)
         missing = self._missing(group)
@@ -232,6 +236,10 @@ class Gradients:
             self._finite[group].append(difference.isfinite().all())
             flat = difference.nan_to_num(0.0, 0.0, 0.0)
             self._rows[number][group].directions.add(flat)
+
+
+def _is_doubtful(group: Directions | GroupGradient) -> bool:
+    return DOUBTFUL < group.z_score < CLEARLY
 
 
 def _few(settings: list[Setting]) -> list[Setting]:

@@ -129,7 +129,7 @@ class Check:
             if gradients.is_clear() or (explanation is not None and not judged):
                 break  # nothing hangs on it
         if judged and gradients.is_doubtful() and (wrong or not self._is_wrong_after_all()):
-            gradients.more(MORE_IN_DOUBT * gradients.num_blocks)
+            gradients.more(MORE_IN_DOUBT * gradients.num_blocks, in_doubt=True)
         found = gradients.result()
         return found, gradient_findings(found, weights) if judged else []
 
