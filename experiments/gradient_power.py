@@ -190,8 +190,10 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     ax.axvline(LIMIT, color="grey", lw=1, ls=":")
     ax.set_yticks(range(len(kinds)), kinds)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlabel="largest z-score of a group (50 and more at 50); dotted: wrong")
-    ax.legend(title="noise")
+    ax.set(xscale="log", xlabel="largest z-score of a group; dotted: from where on it is wrong")
+    ax.set_xticks([5, 10, 20, 50], ["5", "10", "20", "50+"])
+    ax.minorticks_off()
+    ax.legend(title="noise", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=plots.DPI)
 
 

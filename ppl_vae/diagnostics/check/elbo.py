@@ -42,6 +42,10 @@ def check_elbo(
     compared, group by group. Parameters, buffers, gradients, modes and random states are put back
     as they were.
 
+    A gradient in which one term has half of its weight, or each pixel its variance as a weight (a
+    beta-NLL), is seen in each of 200 checks where the value is right: at least 98.2 % at 95 %
+    confidence, whether the noise is the guide's or not (`experiments/gradient_power.py`).
+
     Where the objective draws its noise from torch as the guide does, the terms are taken at that
     very noise, so that most differences are seen without any error of sampling; where it does
     not, the number of replicates grows until the answer is clear.
