@@ -14,7 +14,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from ppl_vae.diagnostics.check.drawn_terms import Terms, stacked
-from ppl_vae.diagnostics.check.noise import Inject, Latent, Transform, WithoutStraightThrough
+from ppl_vae.diagnostics.check.noise import (
+    Inject,
+    Latent,
+    Transform,
+    WithoutPathwise,
+    has_score,
+)
 from ppl_vae.diagnostics.check.plates import Plates
 from ppl_vae.diagnostics.check.recorder import Recorder
 from ppl_vae.diagnostics.check.state import Values
@@ -25,7 +31,6 @@ from ppl_vae.elbos.traces import (
     Site,
     check_sites,
     density_sites,
-    is_reparameterised,
     latent_sites,
     observed_sites,
 )
@@ -69,7 +74,7 @@ class Truth:
         self.drops = any(isinstance(m, _DropoutNd) and m.training for m in pair.modules())
         self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
-        self.has_scores = any(map(_has_score, latent_sites(guide).values()))
+        self.has_scores = any(has_score(site["fn"]) for site in latent_sites(guide).values())
         found = [
             Latent.of(n, site["fn"]) if plates.is_by_example(site) else None
             for n, site in latent_sites(guide).items()
@@ -140,7 +145,7 @@ class Truth:
         if self._vectorised_or_unknown(count):
             plate = pyro.plate(PARTICLES, count, dim=-1 - self._nesting)
         inject: Any = nullcontext() if noise is None else Inject(self._fit(noise), transform)
-        with self._buffers.kept(), poutine.block(), WithoutStraightThrough(), plate:
+        with self._buffers.kept(), poutine.block(), WithoutPathwise(), plate:
             with inject:
                 guide: Any = poutine.trace(pair.guide).get_trace(x)
             model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
@@ -184,7 +189,7 @@ class Truth:
         parts = [
             by_example(s, s["log_prob"]) * (1 if self._in_plate(s) else examples)
             for s in sites
-            if _has_score(s)
+            if has_score(s["fn"])
         ]
         return sum(parts[1:], parts[0]) if parts else None
 
@@ -215,10 +220,6 @@ class Truth:
 def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
     """Return those of some sites whose value was drawn."""
     return {name: site for name, site in sites.items() if not site["is_observed"]}
-
-
-def _has_score(site: Site) -> bool:
-    return not is_reparameterised(site["fn"])
 
 
 def _has_formula(plan: SitePlan) -> bool:
