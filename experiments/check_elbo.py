@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 import typer
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from ppl_vae import MODELS, check_elbo, plots
 from ppl_vae.diagnostics.check.bank import PAIRS, RIGHT, WRONG
@@ -109,8 +109,7 @@ def rate_table(table: pd.DataFrame) -> pd.DataFrame:
         for label, values in zip(LABELS, counts, strict=True):
             n, k = len(values), int(values.sum())
             if n:
-                low = beta.ppf(0.025, k, n - k + 1) if k else 0.0
-                high = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
+                low, high = binomtest(k, n).proportion_ci()
                 row = {"pair": pair, "rate": label, "checks": n, "count": k}
                 rows.append(row | {"share": k / n, "low": low, "high": high})
     return pd.DataFrame(rows)

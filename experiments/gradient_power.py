@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
-from scipy.stats import beta
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -171,9 +171,8 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
         )
         .reset_index()
     )
-    n, k = found.checks, found.found
-    found["low"] = np.where(k > 0, beta.ppf(0.025, k.clip(lower=1), n - k + 1), 0.0)
-    found["high"] = np.where(k < n, beta.ppf(0.975, k + 1, (n - k).clip(lower=1)), 1.0)
+    counts = zip(found.found, found.checks, strict=True)
+    found[["low", "high"]] = [binomtest(k, n).proportion_ci() for k, n in counts]
     return found
 
 

@@ -57,7 +57,7 @@ def _in_our_words(error: NotImplementedError) -> str:
         return said
     return checks.message(
         "sites whose states Pyro enumerates",
-        "one of several dependent numbers (to_event), of which it lists no states",
+        "one of several numbers at once (to_event), of which it lists no states",
         "Draw the numbers in a plate of their own, or leave out infer={'enumerate': ...}.",
     )
 
