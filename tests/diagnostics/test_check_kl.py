@@ -12,8 +12,10 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     Poisson,
+    TransformedDistribution,
     kl_divergence,
 )
+from torch.distributions.transforms import AffineTransform
 
 from ppl_vae import check_kl
 
@@ -110,6 +112,33 @@ def test_families_without_some_closed_form(q, p):
 def test_wrong_divergences_are_diagnosed(normals, function, kind, says):
     result = check_kl(function, *normals)
     assert any(f.kind == kind and says in f.message for f in result.findings), str(result)
+
+
+def to_affine(q, p):
+    """To a standard Normal that was moved and scaled, of which only the move is read."""
+    moved = p.transforms[0]
+    ratio, distance = q.scale / moved.scale, (q.loc - moved.loc) / moved.scale
+    return 0.5 * (ratio**2 + distance**2 - 1) - ratio.log()
+
+
+def test_the_base_of_a_flow_stays_where_it_is_not_read():
+    q = Normal(randn(5), rand(5) + 0.5)
+    p = TransformedDistribution(
+        Normal(torch.zeros(5), torch.ones(5)), [AffineTransform(randn(5), rand(5) + 0.5)]
+    )
+    assert check_kl(to_affine, q, p).passed
+    wrong = check_kl(lambda q, p: to_affine(q, p) + p.transforms[0].scale.log() / 2, q, p)
+    assert not wrong.passed
+
+
+def test_a_scale_that_is_not_read_moves():
+    # Right at these parameters, and wrong as soon as p's scale is learned.
+    q, p = Normal(randn(5), rand(5) + 0.5), Normal(randn(5), torch.ones(5))
+
+    def forgets(q, p):
+        return 0.5 * (q.scale**2 + (q.loc - p.loc) ** 2 - 1) - q.scale.log()
+
+    assert not check_kl(forgets, q, p).passed
 
 
 def test_reductions(normals):

@@ -75,14 +75,18 @@ class Divergence(Pair):
         return self.q(places), self.p(places)
 
     def hold_unused(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
-        """Let p stay as it is if a function does not read it: a KL to the standard Normal, say."""
+        """Let what a function does not read of p stay: a standard Normal, a flow's base."""
         members = self.parameter_groups().get("p", {})
         value = function(x)
         if not members or not isinstance(value, Tensor) or not value.requires_grad:
             return
         slopes = torch.autograd.grad(value.sum(), list(members.values()), allow_unused=True)
-        if all(slope is None for slope in slopes):
-            self._held |= set(members)
+        read = {name for name, slope in zip(members, slopes, strict=True) if slope is not None}
+        # All of a distribution or nothing: a scale alone that is not read was forgotten.
+        for part, module in self.p.named_modules(prefix="p"):
+            own = {name for name in members if name.startswith(f"{part}.")}
+            if isinstance(module, Rebuilt) and not own & read:
+                self._held |= own
 
     def model(self, x: Tensor) -> None:
         """Draw z from p."""
