@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from pyro import poutine
-from pyro.distributions import Normal
 from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits, active_units
 from ppl_vae.diagnostics.aggregate.posterior import aggregate_posterior
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
+from ppl_vae.diagnostics.aggregate.standard_code import has_standard_code
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.evaluation import Evaluation
 from ppl_vae.diagnostics.evidence.importance_weights import log_weights
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES, log_evidence
 from ppl_vae.diagnostics.evidence.subject import Subject, subject
-from ppl_vae.elbos.traces import latent_sites
 from ppl_vae.inference.batches import Batches
 from ppl_vae.pair import Pair
 from ppl_vae.program import Functions
@@ -143,7 +139,7 @@ def _elbo(found: Subject, num_samples: int, max_bytes: int, seed: int) -> Estima
 
 def _aggregate(found: Subject, seed: int, notes: list[str]) -> AggregatePosterior | None:
     pair = found.pair
-    if not isinstance(pair, Pair) or not _has_standard_code(pair, next(found.chunks())[:1]):
+    if not isinstance(pair, Pair) or not has_standard_code(pair, next(found.chunks())):
         notes.append(
             "no aggregate posterior: it is measured of pairs with encode(x) -> loc, scale and one "
             "latent with a standard Normal prior"
@@ -151,25 +147,6 @@ def _aggregate(found: Subject, seed: int, notes: list[str]) -> AggregatePosterio
         return None
     x = torch.cat(list(found.chunks()))
     return aggregate_posterior(pair, x, seed=seed, device=found.device)
-
-
-@torch.no_grad()
-def _has_standard_code(pair: Pair, x: Tensor) -> bool:
-    encode = getattr(pair, "encode", None)
-    if not callable(encode):
-        return False
-    trace: Any = poutine.trace(copy.deepcopy(pair).model).get_trace(x)
-    sites = latent_sites(trace)
-    if len(sites) != 1:
-        return False
-    (fn,) = (site["fn"] for site in sites.values())
-    base = getattr(fn, "base_dist", None)
-    loc, _ = encode(x)  # pyright: ignore[reportGeneralTypeIssues]
-    return (
-        isinstance(base, Normal)
-        and fn.event_shape == loc.shape[1:]
-        and bool((base.loc == 0).all() & (base.scale == 1).all())
-    )
 
 
 def _units(found: Subject, seed: int, notes: list[str]) -> dict[str, ActiveUnits] | None:

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from cases import CASES
 
-from ppl_vae import VAE, BernoulliVAE, ExponentialNormal, load
+from ppl_vae import VAE, BernoulliVAE, ExponentialNormal, load, pair_from_modules
 from ppl_vae.diagnostics import aggregate_normals, aggregate_posterior
 
 
@@ -154,6 +155,35 @@ def test_bad_pairs_and_data(change, error, message):
     arguments |= change
     with pytest.raises(error, match=message):
         aggregate_posterior(arguments.pop("pair"), arguments.pop("x"), **arguments)
+
+
+class _LearnedPrior(BernoulliVAE):
+    def model(self, x):
+        self.begin(x)
+        with pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.ones(self.latent_dim), 2.0).to_event(1))
+            return pyro.sample("x", self.likelihood(z), obs=x.reshape(-1, *self.image_shape))
+
+
+class _OtherCode(BernoulliVAE):
+    def guide(self, x):
+        self.begin(x)
+        with pyro.plate("data", len(x), dim=-1):
+            loc, scale = self.encode(x)
+            return pyro.sample("z", dist.Normal(loc, 2 * scale).to_event(1))
+
+
+@pytest.mark.parametrize("kind", [_LearnedPrior, _OtherCode])
+def test_another_prior_or_another_code_is_refused(kind):
+    pair = kind((1, 3, 3), latent_dim=2, hidden=(4,), seed=0)
+    with pytest.raises(NotImplementedError, match=f"a standard Normal prior.*got {kind.__name__}"):
+        aggregate_posterior(pair, torch.ones(3, 9), device="cpu")
+
+
+def test_dropout_in_the_encoder_is_no_other_code():
+    encoder = torch.nn.Sequential(torch.nn.Linear(9, 4), torch.nn.Dropout(0.5))
+    pair = pair_from_modules(encoder, torch.nn.Linear(2, 9), latent_dim=2)
+    assert aggregate_posterior(pair, torch.ones(5, 9), device="cpu").num_examples == 5
 
 
 def test_an_encoder_that_gives_nan_is_named():

@@ -11,6 +11,7 @@ from ppl_vae import checks, devices
 from ppl_vae.closed_forms.kl import kl_normal_standard
 from ppl_vae.diagnostics.aggregate.draws import information, mean_over_first, moments
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior, PerDimension
+from ppl_vae.diagnostics.aggregate.standard_code import has_standard_code
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.inference.batches import Batches, as_batches, in_order
 from ppl_vae.pair import Pair
@@ -55,7 +56,8 @@ def aggregate_posterior(
 
     Raises:
         TypeError: `pair` is no pair, data or an option of a wrong kind.
-        NotImplementedError: a pair without ``encode``.
+        NotImplementedError: a pair without ``encode``, one whose guide draws something else, or
+            whose prior is no standard Normal.
         ValueError: data that the pair cannot score, networks that give NaN, or a number out of
             range.
 
@@ -70,20 +72,13 @@ def aggregate_posterior(
         raise TypeError(
             checks.message("a ppl_vae.VAE", type(pair).__name__, "Build one of ppl_vae.models.")
         )
-    if not callable(getattr(pair, "encode", None)):
-        raise NotImplementedError(
-            checks.message(
-                "a pair with encode(x) -> loc, scale and a standard Normal prior, as every VAE",
-                type(pair).__name__,
-                "If its q(z | x) are Normals, pass loc and scale to aggregate_normals.",
-            )
-        )
     checks.count("batch_size", batch_size)
     _check_options(num_samples, active_threshold)
     number = as_int(seed)
     pair = copy.deepcopy(pair).to(devices.resolve(device))
     with torch.no_grad(), seeded(derive(number, "data"), pair.device):
         data = as_batches(x, pair)
+        _check_code(pair, next(in_order(data, batch_size, pair)))
         codes = [pair.encode(batch) for batch in in_order(data, batch_size, pair)]  # pyright: ignore[reportCallIssue]
     loc, scale = (torch.cat(parts) for parts in zip(*codes, strict=True))
     return aggregate_normals(
@@ -179,6 +174,18 @@ def aggregate_normals(
             active_units=active,
         ),
     )
+
+
+def _check_code(pair: Pair, x: Tensor) -> None:
+    if not has_standard_code(pair, x):
+        raise NotImplementedError(
+            checks.message(
+                "a pair with encode(x) -> loc, scale of its guide's only latent, and a standard "
+                "Normal prior, as every VAE",
+                type(pair).__name__,
+                "If its q(z | x) are Normals, pass loc and scale to aggregate_normals.",
+            )
+        )
 
 
 def _check_options(num_samples: int, active_threshold: float) -> None:
