@@ -20,7 +20,8 @@ from ppl_vae import plots
 
 # Before the programs' data are made.
 torch.set_default_dtype(torch.float64)
-from program_parts.cells import ENTRY_POINTS, REFUSED, RIGHT, Cell, cell  # noqa: E402
+from program_parts.cells import REFUSED, RIGHT, Cell  # noqa: E402
+from program_parts.entry_points import ENTRY_POINTS, cell  # noqa: E402
 from program_parts.table import programs  # noqa: E402
 
 SMOKE_STEP = 20

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
+from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -15,6 +17,8 @@ from ppl_vae import Pair
 from program_parts import answers
 
 Numbers = dict[str, Any]
+Functions = tuple[Callable[..., Any], Callable[..., Any]]
+Subject = Pair | Functions
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ class Spec:
         mask: of the observations.
         shared: whether all examples have one latent, outside of the plate.
         declared: whether latents are declared by ``to_event`` and not by a plate.
+        size: of the plate, where the data are a part of it; None else.
         smooth: whether no density has a kink, or a corner, where sums over a grid lose digits.
+        build: makes what users would pass, of the same parameters; None for the pair itself.
+        column: whether that takes data of the shape (examples, 1).
     """
 
     prior: Callable[[Numbers], Distribution]
@@ -53,7 +60,15 @@ class Spec:
     mask: Tensor | None = None
     shared: bool = False
     declared: bool = False
+    size: int | None = None
     smooth: bool = True
+    build: Callable[[Small], Subject] | None = None
+    column: bool = False
+
+    @property
+    def data(self) -> Tensor:
+        """The data as they are passed."""
+        return self.x[:, None] if self.column else self.x
 
 
 class Small(Pair):
@@ -65,6 +80,29 @@ class Small(Pair):
         for name, values in spec.start.items():
             numbers = {n: nn.Parameter(torch.tensor(v)) for n, v in values.items()}
             setattr(self, name, nn.ParameterDict(numbers))
+        # Not by attribute: its modules hold these parameters too.
+        vars(self)["subject"] = self if spec.build is None else spec.build(self)
+
+    @property
+    def functions(self) -> Functions:
+        """Model and guide of what is passed."""
+        subject = vars(self)["subject"]
+        return subject if isinstance(subject, tuple) else (subject.model, subject.guide)
+
+    def flat(self, x: Tensor) -> Tensor:
+        """Return data as the program itself takes them."""
+        return x.squeeze(-1) if self.spec.column else x
+
+    def factor(self, x: Tensor) -> float:
+        """Return by what log-densities are multiplied."""
+        return self.spec.weight * (self.spec.size or len(x)) / len(x)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """Return q(z | x)."""
+        guide = self.functions[1]
+        if isinstance(guide, AutoNormal):
+            return dist.Normal(guide.locs.z, guide.scales.z)
+        return self.spec.posterior(self.encoder, x)
 
     def model(self, x: Tensor) -> None:
         """Draw z and score x."""
@@ -80,8 +118,13 @@ class Small(Pair):
             likelihood = spec.likelihood(self.decoder, z)
             pyro.sample("x", likelihood.to_event(1), obs=x)
             return
-        with pyro.plate(spec.plate, len(x)), pyro.poutine.scale(scale=spec.weight):
+        with self._plate(x), pyro.poutine.scale(scale=spec.weight):
             self._observe(pyro.sample("z", prior), x)
+
+    def _plate(self, x: Tensor) -> pyro.plate:
+        size = self.spec.size
+        part = {} if size is None else {"subsample": torch.arange(len(x))}
+        return pyro.plate(self.spec.plate, size or len(x), **part)
 
     def _observe(self, z: Tensor, x: Tensor) -> None:
         fn = self.spec.likelihood(self.decoder, z)
@@ -93,14 +136,14 @@ class Small(Pair):
         """Draw z given x."""
         self.begin(x)
         spec = self.spec
-        fn = spec.posterior(self.encoder, x)
+        fn = self.posterior(x)
         if spec.shared:
             pyro.sample("z", fn)
             return
         if spec.declared:
             pyro.sample("z", fn.to_event(1))
             return
-        with pyro.plate(spec.plate, len(x)), pyro.poutine.scale(scale=spec.weight):
+        with self._plate(x), pyro.poutine.scale(scale=spec.weight):
             pyro.sample("z", fn)
 
     def terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,8 +151,8 @@ class Small(Pair):
 
         At one draw where it is reparameterised, else as sums over all values.
         """
-        spec = self.spec
-        prior, posterior = spec.prior(self.prior), spec.posterior(self.encoder, x)
+        spec, x = self.spec, self.flat(x)
+        prior, posterior = spec.prior(self.prior), self.posterior(x)
         if not posterior.has_rsample:
             log_p, log_q, log_weights = self.exact.terms(x)
             z = answers.nodes(prior, spec.dims)[0].unsqueeze(1)
@@ -125,7 +168,7 @@ class Small(Pair):
             rest = prior.log_prob(z) - posterior.log_prob(z)
         if spec.shared:
             likelihood, rest = likelihood.sum(), rest.sum()
-        return spec.weight * likelihood, spec.weight * rest
+        return self.factor(x) * likelihood, self.factor(x) * rest
 
     @property
     def exact(self) -> Exact:
@@ -142,7 +185,7 @@ class Exact:
     def elbo(self, x: Tensor) -> Tensor:
         """Return the ELBO in nats; differentiable."""
         log_p, log_q, log_weights = self.terms(x)
-        return self._pair.spec.weight * answers.elbo(log_p, log_q, log_weights)
+        return self._pair.factor(x) * answers.elbo(log_p, log_q, log_weights)
 
     def log_evidence(self, x: Tensor) -> Tensor:
         """Return log p(x) in nats; of all examples together where they have no plate."""
@@ -152,8 +195,8 @@ class Exact:
 
     def terms(self, x: Tensor, *, fine: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return log p(x, z) and log q(z), (points, examples), and logs of weights."""
-        pair, spec = self._pair, self._pair.spec
-        prior, posterior = spec.prior(pair.prior), spec.posterior(pair.encoder, x)
+        pair, spec, x = self._pair, self._pair.spec, self._pair.flat(x)
+        prior, posterior = spec.prior(pair.prior), pair.posterior(x)
         z, log_weights = answers.nodes(prior, spec.dims, fine=fine)
         z = z.unsqueeze(1)
         likelihood = spec.likelihood(pair.decoder, z)

@@ -54,6 +54,7 @@ STRUCTURES = {
     "plate of another name": replace(BASE, plate="observations"),
     "scaled by 3": replace(BASE, weight=3.0),
     "scaled by 1/2": replace(BASE, weight=0.5),
+    "half of the data": replace(BASE, size=2 * len(X)),
     "masked observations": replace(BASE, mask=BITS.bool()),
     "masked Bernoulli": replace(
         BASE,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from program_parts.families import BASE, LATENTS, LIKELIHOODS, seen
+from program_parts.modules import WRITTEN_OTHERWISE
 from program_parts.small import Numbers, Spec
 from program_parts.structures import STRUCTURES
 
@@ -32,4 +33,4 @@ def programs() -> dict[str, Spec]:
             likelihood=numbers_of_one_hot if hot else seen,
             smooth="Laplace" not in name and "Beta ||" not in name,
         )
-    return found | STRUCTURES
+    return found | STRUCTURES | WRITTEN_OTHERWISE
