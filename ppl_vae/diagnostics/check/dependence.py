@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.divergences import closed_kl
+from ppl_vae.diagnostics.check.formulas.reduce import closed_kl
 from ppl_vae.diagnostics.check.terms import Truth
 from ppl_vae.pair import Pair
 

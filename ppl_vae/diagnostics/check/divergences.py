@@ -41,12 +41,6 @@ def reversed_kl(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[s
     return {"reversed KL": -sum((summed(kl, blank, 0) for kl in kls), blank)}
 
 
-def closed_kl(right: Terms, name: str, blank: Tensor) -> Tensor:
-    """Return the KL of one latent in closed form, whether that is valid or not."""
-    q, p = right.guide[name], right.model[name]
-    return summed(registered_kl(q["fn"], p["fn"]), blank, 0)
-
-
 def wrong_divergences(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
     """Return further terms that are met in place of -KL, by what they do, in words."""
     drawn = -(sum(right.prior.values(), blank) + sum(right.entropy.values(), blank))

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ppl_vae.diagnostics.check.candidates import Candidate, candidates
+from ppl_vae.diagnostics.check.decisions import LOG_P_LIMIT, Z_LIMIT, is_off
 from ppl_vae.diagnostics.check.fit import Fit
 from ppl_vae.diagnostics.check.table import ONE, Table
 from ppl_vae.diagnostics.estimate import Estimate
 
-LOG_P_LIMIT = math.log(1e-6)
-Z_LIMIT, WEIGHT_TOLERANCE = 5.0, 2e-3
 PER_WEIGHT = 8.0
 SHARP = 2e-6
 EXPLAINED, NEAR = 0.2, 0.05
@@ -78,14 +77,6 @@ class Explanation:
         if self.candidate.message or any(self.is_off(r) for r in self.candidate.roles):
             return True
         return not ignore_constants and constant_is_off(self)
-
-
-def is_off(weight: Estimate[float], right: float = 1.0) -> bool:
-    """Return whether a weight is not what it should be."""
-    error = weight.standard_error
-    return math.isfinite(error) and abs(weight.mean - right) > max(
-        Z_LIMIT * error, WEIGHT_TOLERANCE
-    )
 
 
 def explain(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation | None:
@@ -178,16 +169,6 @@ def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
         return True
     own, other = (np.sqrt((fit.noise**2).mean()) for fit in (found.fit, right))
     return bool(own < EXPLAINED * other)
-
-
-def data_constant(table: Table) -> Fit:
-    """Fit a constant for every batch: what depends on the data and not on the parameters."""
-    batches = [sample.setting.index for sample in table.samples]
-    names = []
-    for number, batch in enumerate(dict.fromkeys(batches)):
-        where = np.array([float(b == batch) for b in batches])
-        names.append(table.add(f"batch {number}", {ONE: 1.0}, where))
-    return table.fit(names, {"L": 1.0, "P": 1.0, "H": 1.0}, table.noise)
 
 
 def _fits(table: Table, candidate: Candidate, ignore: bool) -> list[Explanation]:  # noqa: FBT001

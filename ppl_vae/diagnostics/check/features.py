@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.divergences import (
-    closed_kl,
     reversed_kl,
     standard_priors,
     wrong_divergences,
 )
 from ppl_vae.diagnostics.check.formulas.flows import flow_parts
-from ppl_vae.diagnostics.check.formulas.reduce import event_dims, summed
+from ppl_vae.diagnostics.check.formulas.reduce import closed_kl, event_dims, summed
 from ppl_vae.diagnostics.check.likelihoods import bounds, likelihood_mistakes, likelihood_parts
 from ppl_vae.diagnostics.check.ratios import ratios
 from ppl_vae.diagnostics.check.samples import Draws

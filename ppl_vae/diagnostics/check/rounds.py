@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.collect import Collector
-from ppl_vae.diagnostics.check.explain import LOG_P_LIMIT, data_constant, is_off
+from ppl_vae.diagnostics.check.decisions import LOG_P_LIMIT, data_constant, is_off
 from ppl_vae.diagnostics.check.features import terms
 from ppl_vae.diagnostics.check.fit import Fit
 from ppl_vae.diagnostics.check.samples import Draws, Sample
@@ -28,7 +28,7 @@ NOISIER = 0.2
 LOG_P_SUSPICIOUS, LOG_P_DECIDED = math.log(0.01), math.log(1e-15)
 
 
-class Rounds:
+class SequentialTest:
     """Fits of the right formula, and of any weights, to more and more replicates.
 
     Args:

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.collect import Collector
+from ppl_vae.diagnostics.check.decisions import data_constant
 from ppl_vae.diagnostics.check.dropout import WithoutDropout
-from ppl_vae.diagnostics.check.explain import Explanation, data_constant, explain
+from ppl_vae.diagnostics.check.explain import Explanation, explain
 from ppl_vae.diagnostics.check.features import Features
 from ppl_vae.diagnostics.check.findings import findings
 from ppl_vae.diagnostics.check.leftover import leftover
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.result import Finding
-from ppl_vae.diagnostics.check.rounds import Rounds
+from ppl_vae.diagnostics.check.rounds import SequentialTest
 from ppl_vae.diagnostics.check.search import by_search
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.table import Table
@@ -65,7 +66,7 @@ class Value:
         self._settings, self._x = settings, x
         self._budget, self._seed, self._ignore = budget, seed, ignore
         self.collector = Collector(pair, objective, truth, settings, seed=seed)
-        self.rounds = Rounds(self.collector, budget, ignore=ignore)
+        self.rounds = SequentialTest(self.collector, budget, ignore=ignore)
         self.explanation: Explanation | None = None
 
     def findings(self) -> list[Finding]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.diagnostics.check.drawn_terms import Terms
+from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.traces import Site
 from ppl_vae.elbos.weights import PARTICLES
 
@@ -59,3 +60,9 @@ def mask_of(site: Site) -> Tensor | None:
             mask = mask.bool().reshape(*mask.shape, *[1] * dims)
             whole = mask if whole is None else whole & mask
     return whole
+
+
+def closed_kl(right: Terms, name: str, blank: Tensor) -> Tensor:
+    """Return the KL of one latent in closed form, whether that is valid or not."""
+    q, p = right.guide[name], right.model[name]
+    return summed(registered_kl(q["fn"], p["fn"]), blank, 0)
