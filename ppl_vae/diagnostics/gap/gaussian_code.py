@@ -28,8 +28,8 @@ from ppl_vae.diagnostics.evidence.particles import Particles
 from ppl_vae.diagnostics.gap.gaussians import Gaussians
 from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.elbos.traces import density_sites, latent_sites
+from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
-from ppl_vae.program import Functions
 
 _REMEDY = "For other pairs, log_evidence less an ELBO is the gap as a whole."
 _PROBE = 8

@@ -16,9 +16,9 @@ from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
 from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest, guide_and_best
 from ppl_vae.diagnostics.gap.result import InferenceGap
 from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
+from ppl_vae.functions import Functions, as_pair
 from ppl_vae.inference.batches import Batches, as_batches, in_order
 from ppl_vae.pair import Pair, leaving_no_params
-from ppl_vae.program import Functions, as_pair
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 _AT_ONCE = 250  # examples

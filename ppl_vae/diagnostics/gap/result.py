@@ -19,7 +19,7 @@ from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
 from ppl_vae.diagnostics.gap.gaussians import Gaussians
 from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest
 from ppl_vae.diagnostics.gap.posterior_grid import draw_posteriors
-from ppl_vae.diagnostics.gap.text import print_gap
+from ppl_vae.diagnostics.gap.text import notes, print_gap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +166,15 @@ class InferenceGap:
 
     def print(self, console: Console | None = None, *, count: int = 5) -> None:
         """Print the means over the examples, the worst `count`, and how to read them."""
-        print_gap(self, console or Console(), count)
+        console = console or Console()
+        averages = {name: self.average(name) for name in QUANTITIES}
+        print_gap(console, self.title, averages, self.to_dataframe().head(count))
+        for note in self._notes():
+            console.print(f"  {note}", style="dim", highlight=False)
+
+    def _notes(self) -> list[str]:
+        missed, left = int((~self.converged).sum()), float(self.gradient_norm.square().max()) / 2
+        return notes(self.method, len(self), missed, left, self.log_evidence.warning)
 
     def plot(self, ax: Axes | None = None, *, count: int = 20, by: str = "total") -> Axes:
         """Draw the two parts of the gap as bars, the worst `count` examples."""
