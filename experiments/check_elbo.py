@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 import typer
+from objective_bank import PAIRS, RIGHT, WRONG
 from scipy.stats import binomtest
 
 from ppl_vae import MODELS, check_elbo, plots
-from ppl_vae.diagnostics.check.bank import PAIRS, RIGHT, WRONG
 
 LABELS = ("found", "right cause", "false alarm")
 

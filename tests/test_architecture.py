@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import ppl_vae
 
 ROOT = Path(ppl_vae.__file__).parent
-LEAVES = {"checks", "seeding", "devices", "pair", "program", "vae", "plots", "distributions"}
+LEAVES = {"checks", "seeding", "devices", "pair", "functions", "vae", "plots", "distributions"}
 MAY_IMPORT = {
     "__init__": set(),
     "checks": set(),
@@ -20,7 +21,7 @@ MAY_IMPORT = {
     "devices": {"checks"},
     "pair": {"checks", "seeding"},
     "vae": {"checks", "pair"},
-    "program": {"checks", "seeding", "pair"},
+    "functions": {"checks", "seeding", "pair"},
     "nets": set(),
     "conv_nets": set(),
     "closed_forms": {"checks"},
@@ -31,28 +32,30 @@ MAY_IMPORT = {
     "inference": LEAVES | {"elbos"},
     "diagnostics": LEAVES | {"elbos", "inference", "closed_forms"},
     "report": {"checks", "plots"},
-    "jobs": LEAVES | {"data", "inference", "models"},
-    "exits": set(),
-    "listing": {"data", "elbos", "models"},
-    "evaluating": LEAVES | {"data", "inference", "diagnostics", "jobs"},
     "__main__": {"cli"},
-    "cli": LEAVES
-    | {"data", "models", "elbos", "inference", "diagnostics", "report", "jobs"}
-    | {"listing", "evaluating", "exits"},
+    "cli": LEAVES | {"data", "models", "elbos", "inference", "diagnostics", "report"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
+# The rooms of the checker in the order of a check; each knows only those before it.
+CHECK = "ppl_vae.diagnostics.check"
+ROOMS = ["objective", "truth", "settings", "formulas", "statistics", "replicates"]
+ROOMS += ["explanation", "verdict", "gradients", "divergence"]
 
 
 def part(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
-    """Every module named in an import statement, but for those that only a type checker sees."""
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path, *, typing: bool = False) -> set[str]:
+    """Every module named in an import statement; with ``typing`` what a type checker sees too."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            node.body = []
+            node.body = node.body if typing else []
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -73,6 +76,43 @@ def test_imports_go_one_way(path):
         if there not in MAY_IMPORT:  # a name that the package itself loads lazily
             there = ppl_vae._HOME[there]
         assert there == here or there in MAY_IMPORT[here], f"{here} imports {there}"
+
+
+CHECKER = [path for path in FILES if module(path).startswith(f"{CHECK}.")]
+
+
+def room(name: str) -> str:
+    """The room of the checker that a module is in, "" for what leads a check."""
+    parts = name.removeprefix(f"{CHECK}.").split(".")
+    return parts[0] if parts[0] in ROOMS else ""
+
+
+@pytest.mark.parametrize("path", CHECKER, ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_of_the_checker_know_those_before_them_by_their_doors(path):
+    here = room(module(path))
+    for name in imports(path):
+        there = room(name) if name.startswith(f"{CHECK}.") else here
+        if there == here:
+            continue
+        assert there, f"{here} imports what leads a check: {name}"
+        assert not here or ROOMS.index(there) < ROOMS.index(here), f"{here} imports {there}"
+        assert name.count(".") == CHECK.count(".") + 2, f"{name}: not from the room's door"
+
+
+def test_no_two_modules_import_each_other():
+    known = {module(path): path for path in FILES}
+    del known["ppl_vae"]  # it loads the others lazily
+    graph = {
+        name: {n if n in known else n.rpartition(".")[0] for n in imports(path, typing=True)}
+        for name, path in known.items()
+    }
+    graph = {name: {n for n in found if n in known} for name, found in graph.items()}
+    TopologicalSorter(graph).prepare()
+
+
+def test_rooms_of_the_checker_hold_ten_files_or_fewer():
+    for folder in {path.parent for path in CHECKER}:
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 10
 
 
 @pytest.mark.parametrize("here", ["closed_forms", "nets", "conv_nets", "data"])

@@ -14,14 +14,14 @@ from xml.etree import ElementTree
 
 import pyro
 import torch
+from objective_bank import PAIRS as BANK_PAIRS
+from objective_bank import RIGHT, WRONG, Entry
 from torch import Tensor
 
 from gpu_parts import agreement
 from gpu_parts.agreement import PAIRS, make
 from gpu_parts.records import ROOT, Case, Found, Records, require
 from ppl_vae import MODELS, check_elbo, compare_elbos, fit, load_pair, log_evidence, save_pair
-from ppl_vae.diagnostics.check.bank import PAIRS as BANK_PAIRS
-from ppl_vae.diagnostics.check.bank import RIGHT, WRONG, Entry
 
 Z = 4.5
 # The evidence of these pairs, by each of these methods; None is exact.

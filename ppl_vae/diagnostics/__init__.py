@@ -5,7 +5,7 @@ from ppl_vae.diagnostics.aggregate.posterior import aggregate_normals, aggregate
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
 from ppl_vae.diagnostics.check.elbo import assert_elbo, check_elbo
 from ppl_vae.diagnostics.check.kl import check_kl
-from ppl_vae.diagnostics.check.result import ElboCheck, Finding
+from ppl_vae.diagnostics.check.verdict import ElboCheck, Finding
 from ppl_vae.diagnostics.comparison.compare import compare_elbos
 from ppl_vae.diagnostics.comparison.explain import ElboLedger, explain_elbo
 from ppl_vae.diagnostics.comparison.result import ElboComparison

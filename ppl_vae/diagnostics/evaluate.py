@@ -17,9 +17,9 @@ from ppl_vae.diagnostics.evaluation import Evaluation
 from ppl_vae.diagnostics.evidence.importance_weights import log_weights
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES, log_evidence
 from ppl_vae.diagnostics.evidence.subject import Subject, subject
+from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import Batches
 from ppl_vae.pair import Pair
-from ppl_vae.program import Functions
 from ppl_vae.seeding import Seed, as_int, derive, reseed
 
 ACTIVE_EXAMPLES = 1000

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from objective_bank import PAIRS, RIGHT, WRONG
 
 from ppl_vae import MODELS, check_elbo
-from ppl_vae.diagnostics.check.bank import PAIRS, RIGHT, WRONG
 
 # The suite takes a few; all of them are slow. `experiments/check_elbo.py` runs all over seeds.
 SOME_WRONG = WRONG[::20]

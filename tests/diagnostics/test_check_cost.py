@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from objective_bank.entry import loss, sampled_kl
 
 from ppl_vae import BernoulliVAE, check_elbo
-from ppl_vae.diagnostics.check.bank.entry import loss, sampled_kl
 
 LIMIT_S, LIMIT_MB = 10.0, 500
 

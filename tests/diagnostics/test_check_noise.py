@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ppl_vae import BernoulliVAE, check_elbo, pair_from_modules
-from ppl_vae.diagnostics.check.dropout import WithoutDropout
+from ppl_vae.diagnostics.check.objective import WithoutDropout
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ppl_vae.diagnostics.check.tails import corrected, skewness
+from ppl_vae.diagnostics.check.statistics import corrected, skewness
 
 # Draws of mean zero, from Normal ones to such of an infinite variance.
 DRAWS = {

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.elbos.traces import latent_sites
+from ppl_vae.functions import Functions, as_pair
 from ppl_vae.pair import Pair, leaving_no_params
-from ppl_vae.program import Functions, as_pair
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.diagnostics.check.objective import Objective
+from ppl_vae.diagnostics.check.objective import HALF, Objective, as_found, in_single
 from ppl_vae.diagnostics.check.procedure import Check
-from ppl_vae.diagnostics.check.recorder import HALF
-from ppl_vae.diagnostics.check.result import ElboCheck
-from ppl_vae.diagnostics.check.state import as_found, in_single
+from ppl_vae.diagnostics.check.verdict import ElboCheck
+from ppl_vae.functions import Functions, as_pair
 from ppl_vae.pair import Pair, leaving_no_params
-from ppl_vae.program import Functions, as_pair
 from ppl_vae.seeding import derive
 
 MINIMUM_REPLICATES = 10

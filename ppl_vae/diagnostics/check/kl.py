@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ppl_vae.diagnostics.check.divergence import Divergence
 from ppl_vae.diagnostics.check.elbo import check_elbo
-from ppl_vae.diagnostics.check.kl_pair import Divergence
-from ppl_vae.diagnostics.check.result import ElboCheck
+from ppl_vae.diagnostics.check.verdict import ElboCheck
 from ppl_vae.diagnostics.sampling.distributions import check_pair
 from ppl_vae.elbos.closed_kl import base
 

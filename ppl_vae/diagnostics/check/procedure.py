@@ -14,16 +14,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.examples import example_findings
-from ppl_vae.diagnostics.check.gradient import Gradients
-from ppl_vae.diagnostics.check.gradient_words import gradient_findings
-from ppl_vae.diagnostics.check.leftover import localised
+from ppl_vae.diagnostics.check.gradients import Gradients
 from ppl_vae.diagnostics.check.objective import Objective
-from ppl_vae.diagnostics.check.result import ElboCheck, Finding, GroupGradient
 from ppl_vae.diagnostics.check.settings import Settings
-from ppl_vae.diagnostics.check.table import NOISE, ONE
-from ppl_vae.diagnostics.check.terms import Truth
+from ppl_vae.diagnostics.check.statistics import NOISE, ONE
+from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.diagnostics.check.value import Value
+from ppl_vae.diagnostics.check.verdict import (
+    ElboCheck,
+    Finding,
+    GroupGradient,
+    example_findings,
+    gradient_findings,
+    localised,
+)
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.pair import Pair
 

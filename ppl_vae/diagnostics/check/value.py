@@ -7,21 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.collect import Collector
-from ppl_vae.diagnostics.check.decisions import data_constant
-from ppl_vae.diagnostics.check.dropout import WithoutDropout
-from ppl_vae.diagnostics.check.explain import Explanation, explain
-from ppl_vae.diagnostics.check.features import Features
-from ppl_vae.diagnostics.check.findings import findings
-from ppl_vae.diagnostics.check.leftover import leftover
-from ppl_vae.diagnostics.check.objective import Objective
-from ppl_vae.diagnostics.check.result import Finding
-from ppl_vae.diagnostics.check.rounds import SequentialTest
-from ppl_vae.diagnostics.check.search import by_search
+from ppl_vae.diagnostics.check.explanation import Explanation, by_search, explain
+from ppl_vae.diagnostics.check.formulas import Features
+from ppl_vae.diagnostics.check.objective import Objective, WithoutDropout
+from ppl_vae.diagnostics.check.replicates import Collector, SequentialTest
 from ppl_vae.diagnostics.check.settings import Settings
-from ppl_vae.diagnostics.check.table import Table
-from ppl_vae.diagnostics.check.terms import Truth
-from ppl_vae.diagnostics.check.words import Quantities
+from ppl_vae.diagnostics.check.statistics import Table, data_constant
+from ppl_vae.diagnostics.check.truth import Truth
+from ppl_vae.diagnostics.check.verdict import Finding, Quantities, findings, leftover
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.pair import Pair
 

@@ -28,8 +28,8 @@ from ppl_vae.elbos import ESTIMATORS, make, name_of
 from ppl_vae.elbos.kl_plan import CLOSED_FORM
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import require_served, those_that_serve
+from ppl_vae.functions import Functions, as_pair
 from ppl_vae.pair import Pair, leaving_no_params
-from ppl_vae.program import Functions, as_pair
 from ppl_vae.seeding import seeded
 
 MINIMUM_REPLICATES = 10

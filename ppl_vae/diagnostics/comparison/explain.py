@@ -20,8 +20,8 @@ from ppl_vae.elbos import make
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.serving import require_served
 from ppl_vae.elbos.traces import Site
+from ppl_vae.functions import Functions, as_pair
 from ppl_vae.pair import Pair, leaving_no_params
-from ppl_vae.program import Functions, as_pair
 from ppl_vae.seeding import derive, seeded
 
 if TYPE_CHECKING:

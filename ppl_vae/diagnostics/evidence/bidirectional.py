@@ -25,8 +25,8 @@ from ppl_vae.diagnostics.evidence.particles import Particles
 from ppl_vae.diagnostics.evidence.result import Evidence, Source
 from ppl_vae.diagnostics.evidence.subject import subject
 from ppl_vae.elbos.traces import observed_sites
+from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
-from ppl_vae.program import Functions
 from ppl_vae.seeding import Seed, as_int, derive, reseed
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from ppl_vae.diagnostics.evidence.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence, small_joint
 from ppl_vae.diagnostics.evidence.result import Evidence, Source
 from ppl_vae.diagnostics.evidence.subject import Subject, subject
+from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import Batches
 from ppl_vae.pair import Pair
-from ppl_vae.program import Functions
 from ppl_vae.seeding import Seed, as_int, derive
 
 DEFAULT_SAMPLES = 5000

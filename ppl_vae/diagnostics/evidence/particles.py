@@ -20,8 +20,8 @@ from ppl_vae.diagnostics.quadrature.coordinates import bounds_of
 from ppl_vae.elbos.pathwise import CutAtLatents, Draw
 from ppl_vae.elbos.traces import check_sites, density_sites, is_subsample, latent_sites
 from ppl_vae.elbos.weights import PARTICLES, Weights
+from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
-from ppl_vae.program import Functions
 
 Run = Callable[[Tensor], Any]
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ppl_vae import checks, devices
 from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import Batches, TensorBatches, as_batches
 from ppl_vae.pair import Pair, leaving_no_params
-from ppl_vae.program import Functions
 from ppl_vae.seeding import derive, reseed, seeded
 
 CHUNK = 1000

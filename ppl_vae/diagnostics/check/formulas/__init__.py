@@ -1,5 +1,25 @@
-"""Log-likelihoods by family: what they are made of, and what is met in their place.
+"""What an objective may be made of: the right terms, and the wrong ones that people write."""
 
-Every function takes a distribution and data and returns numbers of the data's shape by name; the
-names are words that a finding says.
-"""
+from ppl_vae.diagnostics.check.formulas.columns import Features, terms
+from ppl_vae.diagnostics.check.formulas.families import Family, families
+from ppl_vae.diagnostics.check.formulas.wrong_draws import (
+    NOISES,
+    SCALES,
+    SHARES,
+    shared_noise,
+    wrongly_drawn,
+)
+from ppl_vae.diagnostics.check.formulas.wrong_likelihoods import bounds
+
+__all__ = [
+    "NOISES",
+    "SCALES",
+    "SHARES",
+    "Family",
+    "Features",
+    "bounds",
+    "families",
+    "shared_noise",
+    "terms",
+    "wrongly_drawn",
+]

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.distributions import TransformedDistribution
 from torch.distributions.utils import _sum_rightmost
 
-from ppl_vae.diagnostics.check.drawn_terms import Terms
-from ppl_vae.diagnostics.check.formulas.reduce import scored
+from ppl_vae.diagnostics.check.truth import Terms, scored
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import Site
 

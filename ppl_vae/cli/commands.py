@@ -1,0 +1,248 @@
+"""The command line: parses, calls, prints. Torch is imported when a command runs, not before."""
+
+from __future__ import annotations
+
+import functools
+import os
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ppl_vae.cli.exits import reports_errors
+
+app = typer.Typer(
+    help="Variational autoencoders in Pyro: train a pair, compare ELBO estimators.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_PAIRS = ("exponential-normal", "bernoulli-vae")
+
+DataName = Annotated[str, typer.Option("--data", help="Data set: digits, mnist, ...")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of downloaded data.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+
+
+@app.command()
+@reports_errors
+def compare(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PAIR]...", help="Pairs to compare on; see `ppl-vae list`."),
+    ] = None,
+    data: DataName = "digits",
+    estimators: Annotated[
+        str | None, typer.Option(help="Names with commas between; all that serve by default.")
+    ] = None,
+    replicates: Annotated[
+        int | None, typer.Option(help="Gradients of each; 1000 on a toy, 200 on images.")
+    ] = None,
+    particles: Annotated[int, typer.Option(help="Averaged in each estimate.")] = 1,
+    epochs: Annotated[int, typer.Option(help="Of training before, for pairs of images.")] = 10,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of a trained pair, instead of PAIR.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for CSV, Markdown, figures and an HTML page.")
+    ] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Compare ELBO estimators: bias, gradient variance, cost.
+
+    With nothing after it: on the toy, beside its exact answers, then on a Bernoulli VAE that is
+    first fitted to the bundled digits.
+    """
+    import torch
+
+    from ppl_vae import checks, compare_elbos
+    from ppl_vae.cli.jobs import Job, prepared
+    from ppl_vae.inference.run_folder import make_writable
+    from ppl_vae.models import MODELS
+    from ppl_vae.report import write_report
+
+    if checkpoint is not None and pairs:
+        raise ValueError(checks.message("PAIR or --checkpoint", "both", "Leave out one."))
+    names = [checks.name("pair", name, MODELS) for name in pairs or DEFAULT_PAIRS]
+    chosen = estimators.split(",") if estimators else None
+    if out is not None:
+        make_writable(out)
+    job = Job(data=data, data_dir=data_dir, num_epochs=epochs, device=device, seed=seed)
+    jobs = prepared(names, checkpoint, job)
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Thousands of small operations: several threads would mostly wait for each other.
+        torch.set_num_threads(1)
+    console = Console()
+    for name, prepare in jobs.items():
+        pair, x = prepare()
+        result = compare_elbos(
+            pair,
+            x,
+            chosen,
+            num_replicates=replicates or (200 if pair.uses_images else 1000),
+            num_particles=particles,
+            seed=seed,
+            device=device,
+        )
+        result.print(console)
+        console.print()
+        if out is not None:
+            result.save(out / name)
+    if out is not None:
+        console.print(f"written: {write_report(out)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@reports_errors
+def train(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
+    data: DataName = "digits",
+    elbo: Annotated[str | None, typer.Option(help="One that serves if left out.")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 10,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 1e-3,
+    binarize: Annotated[str, typer.Option(help="dynamic, static or threshold.")] = "dynamic",
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in --out.")
+    ] = False,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Train a pair; with --out, keep it with its metrics and pictures in a run folder."""
+    import torch
+
+    from ppl_vae import checks, fit
+    from ppl_vae.cli.jobs import Job, untrained
+    from ppl_vae.models import MODELS
+
+    checks.name("pair", pair, MODELS)
+    checks.positive_number("--lr", learning_rate)
+    if resume and out is None:
+        raise ValueError(checks.message("--out with --resume", "none", "Name the run folder."))
+    job = Job(data=data, data_dir=data_dir, binarize=binarize, device=device, seed=seed)
+    built, examples, test = untrained(pair, job)
+    history = fit(
+        built,
+        examples,
+        validation=test,
+        elbo=elbo,
+        optimizer=functools.partial(torch.optim.Adam, lr=learning_rate),
+        num_epochs=epochs,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+        run_dir=out,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    final = history.test_elbo or history.train_elbo
+    which = "test" if history.test_elbo else "train"
+    print(f"ELBO per example, {which}, after {len(history)} epochs: {final[-1]:.3f} nats")
+    if out is not None:
+        print(f"written: {out}")
+
+
+@app.command()
+@reports_errors
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a trained pair.")],
+    method: Annotated[str, typer.Option(help="iwae, quadrature, ais or exact.")] = "iwae",
+    num_samples: Annotated[
+        int | None,
+        typer.Option(help="Importance weights an example; 5000 by iwae, 32 chains by ais."),
+    ] = None,
+    num_examples: Annotated[
+        int | None, typer.Option(help="The first so many; all by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    data: Annotated[
+        str | None, typer.Option(help="Data set; what the run was trained on by default.")
+    ] = None,
+    binarize: Annotated[
+        str | None, typer.Option(help="dynamic, static or threshold; the run's by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results; DIR/evaluation by default.")
+    ] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Measure a trained pair: evidence, ELBO, active units, aggregate posterior, pictures."""
+    from ppl_vae.cli.evaluating import evaluate_folder
+    from ppl_vae.cli.jobs import Job
+    from ppl_vae.report import write_report
+
+    found, written = evaluate_folder(
+        folder,
+        Job(data_dir=data_dir, device=device, seed=seed),
+        data=data,
+        binarize=binarize,
+        split=split,
+        method=method,
+        num_samples=num_samples,
+        num_examples=num_examples,
+        out=out,
+    )
+    console = Console()
+    found.print(console)
+    page = write_report(folder if out is None else written)
+    console.print(f"written: {written}, {page}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+@reports_errors
+def explain(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
+    elbo: Annotated[str, typer.Option(help="Estimator; see `ppl-vae list`.")] = "trace-mean-field",
+    data: DataName = "digits",
+    data_dir: DataDir = None,
+    seed: Seed = 0,
+) -> None:
+    """Show what an estimator does with every site: closed form or sampled, valid or not, why."""
+    from ppl_vae.cli.jobs import Job, examples, untrained
+    from ppl_vae.diagnostics import explain_elbo
+
+    job = Job(data=data, data_dir=data_dir, seed=seed)
+    built, _, _ = untrained(pair, job)
+    explain_elbo(elbo, built, examples(built, job), seed=seed).print()
+
+
+@app.command()
+@reports_errors
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or comparison folder.")],
+    *,
+    open_page: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Show a folder of results as one self-contained HTML page."""
+    from ppl_vae.report import write_report
+
+    page = write_report(folder)
+    print(f"written: {page}")
+    if open_page:
+        webbrowser.open(page.resolve().as_uri())
+
+
+@app.command(name="list")
+@reports_errors
+def list_names() -> None:
+    """List pairs, estimators with their claims, and data sets."""
+    from ppl_vae.cli.listing import print_names
+
+    print_names(Console())
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,154 @@
+"""A run folder, evaluated: numbers, tables and pictures."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from ppl_vae import checks, plots
+from ppl_vae.cli.jobs import TOY_OBSERVATIONS, Job
+from ppl_vae.data import ImageData
+from ppl_vae.diagnostics import Evaluation, evaluate, inference_gap
+from ppl_vae.inference import load_pair
+from ppl_vae.inference.files import read_json
+from ppl_vae.inference.pictures import draw_pictures
+from ppl_vae.inference.run_folder import make_writable
+from ppl_vae.pair import Pair
+from ppl_vae.seeding import derive, seeded
+from ppl_vae.vae import VAE
+
+FOLDER = "evaluation"
+PICTURED = 10_000
+GAP_EXAMPLES = 12
+POSTERIORS = 6
+
+
+def evaluate_folder(
+    folder: Path,
+    job: Job,
+    *,
+    data: str | None,
+    binarize: str | None,
+    split: str,
+    method: str,
+    num_samples: int | None,
+    num_examples: int | None,
+    out: Path | None,
+) -> tuple[Evaluation, Path]:
+    """Evaluate the pair in a run folder and write tables and pictures.
+
+    Args:
+        folder: what `fit` with ``run_dir``, or `save_pair`, wrote.
+        job: where the data are, the device and the seed.
+        data: name of the data set; None is what the run was trained on.
+        binarize: how; None is what the run was trained with.
+        split: ``train`` or ``test``.
+        method: of the evidence.
+        num_samples: of the evidence.
+        num_examples: the first so many; None is all.
+        out: folder for the results; None is the folder ``evaluation`` in `folder`. Nothing else
+            is written to.
+
+    Raises:
+        FileNotFoundError: no pair in the folder.
+        ValueError: a damaged file, parameters of another architecture, data that the pair cannot
+            score, an unknown name.
+        PermissionError: a folder that cannot be written.
+    """
+    pair = load_pair(folder)
+    if num_examples is not None:
+        checks.count("--num-examples", num_examples)
+    trained_on = _trained_on(folder)
+    job = replace(
+        job,
+        data=data or trained_on.get("data", job.data),
+        binarize=binarize or trained_on.get("binarize", job.binarize),
+    )
+    examples = _examples(pair, job, split, num_examples, int(trained_on.get("seed", job.seed)))
+    out = folder / FOLDER if out is None else out
+    make_writable(out)
+    with _progress(len(examples) if isinstance(examples, ImageData) else 1) as progress:
+        found = evaluate(
+            pair,
+            examples,
+            method=method,
+            num_samples=num_samples,
+            seed=job.seed,
+            device=job.device,
+            split=None if isinstance(examples, ImageData) else "drawn from the model",
+            progress=progress,
+        )
+    found.save(out)
+    _draw(pair, examples, folder, out, job.seed, job.device)
+    return found, out
+
+
+def _trained_on(folder: Path) -> dict[str, str]:
+    """Return name and binarisation of the data, and the seed, of the run in a folder."""
+    path = folder / "config.json"
+    if not path.exists():
+        return {}
+    config = read_json(path)
+    text = str(config.get("data", ""))
+    name = re.match(r"ImageData\(([^,]+),", text)
+    binarize = re.search(r"binarize=(\w+)", text)
+    found = {"data": name and name[1], "binarize": binarize and binarize[1]}
+    return {k: v for k, v in found.items() if v} | {"seed": str(config.get("seed", 0))}
+
+
+def _examples(
+    pair: Pair, job: Job, split: str, count: int | None, seed: int
+) -> ImageData | Tensor:
+    """Return images, or for other pairs the draws that `train` makes for them."""
+    if not pair.uses_images:
+        return pair.sample(TOY_OBSERVATIONS, seed=seed)
+    return job.images(split, pair)[slice(0, count)]
+
+
+def _draw(
+    pair: Pair, examples: ImageData | Tensor, folder: Path, out: Path, seed: int, device: str
+) -> None:
+    labels, pixel_range, x = None, None, examples
+    if isinstance(examples, ImageData):
+        count = min(len(examples), PICTURED)
+        with seeded(derive(seed, "pictures")):
+            x = examples.batch(slice(0, count), dtype=pair.dtype)
+        labels = examples.labels[:count] if examples.has_labels else None
+        pixel_range = examples.pixel_range
+    assert isinstance(x, Tensor)
+    draw_pictures(pair, x, out, labels=labels, pixel_range=pixel_range, seed=seed)
+    if isinstance(pair, VAE) and pair.latent_dim <= 2:
+        # There the evidence is known by quadrature, and soon.
+        gap = inference_gap(pair, x[:GAP_EXAMPLES], seed=seed, device=device)
+        plots.save(gap.plot(), out / "evidence_gap.png")
+        if pair.latent_dim == 2:
+            gap.plot_posteriors(out, count=min(POSTERIORS, len(gap)))
+    metrics = folder / "metrics.csv"
+    if metrics.exists():
+        table = pd.read_csv(metrics)
+        curves = {
+            name.removesuffix("_elbo"): table[name].dropna().tolist()
+            for name in ("train_elbo", "test_elbo")
+            if name in table
+        }
+        plots.save(plots.elbo_history(curves), out / "elbo.png")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is to be told how many examples are done; it shows a bar, or plain lines."""
+    if sys.stderr.isatty():
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("log p(x)", total=total)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    yield lambda done: print(f"log p(x): {done}/{total} examples", file=sys.stderr, flush=True)

@@ -1,0 +1,207 @@
+"""Which formula an objective follows, and what that means in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ppl_vae.diagnostics.check.explanation.candidate_list import Candidate, candidates
+from ppl_vae.diagnostics.check.statistics import LOG_P_LIMIT, ONE, Z_LIMIT, Fit, Table, is_off
+from ppl_vae.diagnostics.estimate import Estimate
+
+PER_WEIGHT = 8.0
+SHARP = 2e-6
+EXPLAINED, NEAR = 0.2, 0.05
+# How many settings must be left where those are taken off at which a formula cannot be scored.
+FEWEST = 6
+
+
+@dataclass
+class Explanation:
+    """A formula that leaves nothing over, with its weights.
+
+    Attributes:
+        candidate: the formula.
+        fit: its weights.
+        score: chi squared and the reluctance to believe it; less is better.
+        of_data: those roles whose columns, or whose differences from the right ones, depend on
+            the data only.
+    """
+
+    candidate: Candidate
+    fit: Fit
+    score: float
+    of_data: frozenset[str] = frozenset()
+
+    def weight(self, role: str) -> Estimate[float]:
+        """Return the weight of a role's column."""
+        name = self.candidate.roles[role]
+        return Estimate(self.fit[name], self.fit.error(name), self.fit.replicates)
+
+    def is_off(self, role: str) -> bool:
+        """Return whether a role's weight is not 1, or not 0 for what should not be there."""
+        return is_off(self.weight(role), 0.0 if role == "extra" else 1.0)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it leaves no noise: the objective is then this formula, draw by draw."""
+        return bool((self.fit.noise < self.fit.errors / 3).all())
+
+    @property
+    def num_oddities(self) -> int:
+        """In how many ways it differs from the right formula."""
+        off = sum(self.is_off(role) for role in self.candidate.roles)
+        return off + bool(self.candidate.message) + constant_is_off(self)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is the right formula but for weights that are nearly 1."""
+        weights = [self.weight(role).mean for role in self.candidate.roles]
+        return not self.candidate.message and all(abs(w - 1) < NEAR for w in weights)
+
+    @property
+    def needs_its_extra(self) -> bool:
+        """Whether what should not be there is seen to be there, if it has such a role."""
+        if "extra" not in self.candidate.roles:
+            return True
+        weight = self.weight("extra")
+        return abs(weight.mean) > Z_LIMIT * weight.standard_error
+
+    def says_something(self, *, ignore_constants: bool) -> bool:
+        """Return whether it differs from the right formula."""
+        if self.candidate.message or any(self.is_off(r) for r in self.candidate.roles):
+            return True
+        return not ignore_constants and constant_is_off(self)
+
+
+def explain(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation | None:
+    """Return the simplest formula that explains the objective, or None.
+
+    Where the right terms at the objective's own noise leave no noise (`exact`), what explains
+    the rest leaves none either.
+
+    One that leaves no more than epsilons inside of logarithms may is looked for; if there is one,
+    one that leaves nothing but rounding is preferred.
+    """
+    found: Explanation | None = None
+    for tolerance in (table.tolerance, SHARP):
+        table.tolerance = tolerance
+        sharper = _simplest(table, ignore_constants=ignore_constants, exact=exact)
+        if sharper is None:
+            break
+        found = sharper
+    return found
+
+
+def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation | None:
+    best: Explanation | None = None
+    known = table.samples[0].columns
+    right = _right(table, ignore=ignore_constants)
+    for candidate in candidates(table):
+        if not {*candidate.roles.values(), *candidate.noise} <= set(known):
+            continue  # a column was not finite somewhere
+        there, right_there = table, right
+        if candidate.far in known:
+            there = table.where(candidate.far)
+            if len(there) < FEWEST:
+                continue
+            if there is not table:
+                right_there = _right(there, ignore=ignore_constants)
+        if exact and not there.spans([*candidate.roles.values(), *candidate.noise]):
+            continue  # without any fit
+        for found in _tried(there, candidate, right_there, ignore=ignore_constants, exact=exact):
+            if best is None or found.score < best.score:
+                best = replace(found, of_data=_of_data(there, candidate))
+    return best
+
+
+def _of_data(table: Table, candidate: Candidate) -> frozenset[str]:
+    """Return the roles that depend on the data only, but for what they should be."""
+    found = set()
+    for role, column in candidate.roles.items():
+        if column.startswith("L:") and table.is_of_data(column):
+            found.add(role)
+        elif column.startswith("L="):
+            gap = table.add("gap", {column: 1.0, "L": -1.0})
+            if table.is_of_data(gap):
+                found.add(role)
+    return frozenset(found)
+
+
+def explained(
+    table: Table, candidate: Candidate, *, ignore: bool, exact: bool
+) -> list[Explanation]:
+    """Return the ways, if any, in which one formula explains the objective."""
+    return list(_tried(table, candidate, _right(table, ignore=ignore), ignore=ignore, exact=exact))
+
+
+def _right(table: Table, *, ignore: bool) -> Fit:
+    return table.fit([ONE] if ignore else [], {"L": 1.0, "P": 1.0, "H": 1.0}, table.noise)
+
+
+def _tried(
+    table: Table, candidate: Candidate, right: Fit, *, ignore: bool, exact: bool
+) -> Iterator[Explanation]:
+    for found in _fits(table, candidate, ignore):
+        if found.fit.log_p < LOG_P_LIMIT or (exact and not found.is_exact):
+            continue
+        if candidate.message and not _is_told(found, right, matched=table.matched):
+            continue
+        if found.says_something(ignore_constants=ignore) and found.needs_its_extra:
+            yield found
+
+
+def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
+    """Return whether a formula explains an objective, and is not merely too noisy to be refused.
+
+    Errors as large as its own must not excuse the right formula too. Where the noise is known, a
+    formula with other draws must account for most of what the right one leaves from replicate to
+    replicate.
+    """
+    if replace(found.fit, residuals=right.residuals).log_p > LOG_P_LIMIT:
+        return False
+    if not matched or found.is_exact or not found.candidate.is_drawn:
+        return True
+    own, other = (np.sqrt((fit.noise**2).mean()) for fit in (found.fit, right))
+    return bool(own < EXPLAINED * other)
+
+
+def _fits(table: Table, candidate: Candidate, ignore: bool) -> list[Explanation]:  # noqa: FBT001
+    columns = list(dict.fromkeys(candidate.roles.values()))
+    loose = [candidate.roles[role] for role in candidate.free]
+    held = dict.fromkeys((c for c in columns if c not in loose), 1.0)
+    found = []
+    plans: list[tuple[list[str], dict[str, float]]] = [([*loose, ONE], held)]
+    if not ignore:
+        plans.insert(0, (loose, held))
+    # A wrong formula with weights that are wrong besides would fit too much.
+    if candidate.kind in ("weight", "part", "reduction"):
+        rest = candidate.roles.get("rest")
+        fixed = {} if rest is None else {rest: 1.0}
+        free = [c for c in columns if c not in fixed]
+        for some in (*([c] for c in free), free):
+            some = list(dict.fromkeys([*loose, *some]))
+            others = {c: 1.0 for c in columns if c not in some}
+            plans.append(([*some, ONE], others))
+            if not ignore:
+                plans.append((some, others))
+    for free, fixed in plans:
+        if len(free) + 2 > len(table):
+            continue
+        fit = table.fit(free, fixed, candidate.noise)
+        score = fit.chi_squared + candidate.cost + PER_WEIGHT * len(free)
+        if math.isfinite(score):
+            found.append(Explanation(candidate, fit, score))
+    return found
+
+
+def constant_is_off(e: Explanation) -> bool:
+    """Return whether the constant is not 0."""
+    if ONE not in e.fit.names:
+        return False
+    value, error = e.fit[ONE], e.fit.error(ONE)
+    size = float(np.median(e.fit.errors)) * Z_LIMIT
+    return math.isfinite(error) and abs(value) > max(Z_LIMIT * error, size)

@@ -1,0 +1,57 @@
+"""What an objective does when it is called again: hints at what no formula explains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.objective import Objective, start_streams
+from ppl_vae.diagnostics.check.settings import Settings, Visit
+
+CHANGED = 1e-4
+
+
+class Habits:
+    """Calls the objective again where it was first called, at the same random numbers.
+
+    Args:
+        objective: what is checked.
+        settings: where it was evaluated.
+        visits: the values it had there.
+        stream: the seed that its first call started from.
+    """
+
+    def __init__(
+        self, objective: Objective, settings: Settings, visits: list[Visit], stream: int
+    ) -> None:
+        self._objective, self._settings = objective, settings
+        self._visits, self._stream = visits, stream
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it returned the same value each time, at every setting."""
+        return all(len(set(torch.stack(v.values).tolist())) == 1 for v in self._visits)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it gives another value now than in the first call."""
+        first = self._visits[0]
+        with self._settings.at(first.setting) as x:
+            gap = float(self._called(x).double() - first.values[0])
+        return abs(gap) > CHANGED * abs(float(first.values[0]))
+
+    @property
+    def ignores_data(self) -> bool:
+        """Whether it gives the same value where all data are 0."""
+        with self._settings.at(self._visits[0].setting) as x:
+            blank = torch.zeros_like(x)
+            try:
+                return not torch.equal(x, blank) and torch.equal(
+                    self._called(x), self._called(blank)
+                )
+            except Exception:
+                return False  # it reads them, as it refuses such data
+
+    def _called(self, x: Tensor) -> Tensor:
+        start_streams(self._stream, x.device)
+        return self._objective(x).detach()

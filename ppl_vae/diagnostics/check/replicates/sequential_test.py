@@ -1,0 +1,179 @@
+"""Replicates of an objective, round by round, until the answer is clear or the budget spent."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import Tensor
+
+from ppl_vae.diagnostics.check.formulas import terms
+from ppl_vae.diagnostics.check.replicates.collector import Collector
+from ppl_vae.diagnostics.check.settings import Draws, Sample
+from ppl_vae.diagnostics.check.statistics import (
+    LOG_P_LIMIT,
+    ONE,
+    Fit,
+    Table,
+    data_constant,
+    each_skewness,
+    is_off,
+)
+from ppl_vae.diagnostics.estimate import Estimate
+
+ROUNDS = (10, 30, 80)
+CLEAR_ERROR = 0.01
+# Importance ratios enter if they leave less than this share of the noise.
+RATIOS_ENTER = 0.5
+# A skewness from which noise is heavy-tailed, and in units of that of the sampled terms; what a
+# ratio's mean may miss of 1, and the least effective share of its draws; how many settings must be
+# left.
+HEAVY, HEAVIER, UNSEEN, EFFECTIVE, FEWEST = 2.5, 2.0, 0.3, 0.05, 4
+NOISIER = 0.2
+LOG_P_SUSPICIOUS, LOG_P_DECIDED = math.log(0.01), math.log(1e-15)
+
+
+class SequentialTest:
+    """Fits of the right formula, and of any weights, to more and more replicates.
+
+    Args:
+        collector: of the draws.
+        budget: the most replicates at each setting.
+        ignore: whether constants may be left out.
+
+    Attributes:
+        right: the fit of the right formula.
+        nearest: the fit of any weights and a constant.
+        stopped: ``clear`` or ``budget``.
+        table: of the terms.
+        settings: those that count.
+        with_ratios: whether importance ratios are seen to enter the objective.
+    """
+
+    def __init__(self, collector: Collector, budget: int, *, ignore: bool) -> None:
+        self._collector, self._budget, self._ignore = collector, budget, ignore
+        self.stopped, self.with_ratios = "budget", False
+        self.right: Fit
+        self.nearest: Fit
+        for target in self._targets():
+            self._draw(target)
+            if self._is_clear():
+                self.stopped = "clear"
+                break
+
+    def spend(self) -> None:
+        """Draw what is left of the budget, until the value is seen to be wrong."""
+        for target in self._targets():
+            if target > self._collector.num_replicates and not self.is_wrong:
+                self._draw(target)
+
+    def _targets(self) -> tuple[int, ...]:
+        return (*(r for r in ROUNDS if r < self._budget), self._budget)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the right terms at the objective's own noise leave no noise."""
+        return bool((self.right.noise < self.right.errors / 3).all())
+
+    @property
+    def is_noisier(self) -> bool:
+        """Whether any weights of the terms, at the objective's own noise, leave much of it.
+
+        The log-likelihood is then another one, or at other draws of z.
+        """
+        whole = self.table.left(self.table.fit([], {}))
+        left = self.table.left(self.nearest)
+        return self.table.matched and float((left**2).mean()) > NOISIER * float((whole**2).mean())
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the objective's value is not the ELBO's."""
+        right = self.right
+        if self._ignore and right.log_p < LOG_P_LIMIT:
+            right = data_constant(self.table)
+        if right.log_p < LOG_P_LIMIT:
+            return True
+        # The errors of weights are those of Normal noise.
+        if self.nearest.log_p < LOG_P_LIMIT or self.nearest.is_skewed:
+            return False
+        weights = [Estimate(self.nearest[r], self.nearest.error(r), 1) for r in "LPH"]
+        return any(is_off(weight) for weight in weights)
+
+    def _draw(self, target: int) -> None:
+        first = self._collector.num_replicates == 0
+        self._collector.more(target - self._collector.num_replicates)
+        if first and self._collector.matched:
+            self.with_ratios = self._ratios_enter()
+        self.table = self._tabulated(with_ratios=self.with_ratios)
+        self._fit()
+        if not self.is_exact and self._is_heavy():
+            seen = self._where_ratios_are_seen()
+            if len(seen) >= FEWEST:
+                samples = [self.table.samples[place] for place in seen]
+                self.table = self._table(samples)
+                self._fit()
+        self.settings = [sample.setting for sample in self.table.samples]
+
+    def _fit(self) -> None:
+        noise = self.table.noise
+        unit = {"L": 1.0, "P": 1.0, "H": 1.0}
+        self.right = self.table.fit([ONE] if self._ignore else [], unit, noise)
+        self.nearest = self.table.fit(["L", "P", "H", ONE], {}, noise)
+
+    def _is_heavy(self) -> bool:
+        """Return whether the replicates' noise has rare large draws at any setting."""
+        limit = np.full(len(self.table), HEAVY)
+        if not self.table.matched:
+            # A sampled KL is a chi-squared, more or less, and has the skewness of one.
+            parts = ["L", "P", "H", *(n for n in self.table.noise if not n.startswith("~W:"))]
+            whole = self.table.add("sampled", dict.fromkeys(parts, 1.0))
+            known = np.abs(each_skewness(self.table.deviations(whole)))
+            limit = np.maximum(limit, HEAVIER * known)
+        left = np.abs(each_skewness(self.table.left(self.right)))
+        return bool((left > limit).any())
+
+    def _where_ratios_are_seen(self) -> list[int]:
+        """Return the settings at which draws from q tell the expectation of p/q.
+
+        At the others an objective with such a ratio in it looks wrong, however many draws.
+        """
+        seen = []
+        for place, sample in enumerate(self._tabulated(with_ratios=True).samples):
+            weights = 1 + sample.columns.get("~W:all", np.zeros(1))
+            effective = weights.mean() ** 2 / max(float((weights**2).mean()), 1e-300)
+            if abs(weights.mean() - 1) < UNSEEN and effective > EFFECTIVE:
+                seen.append(place)
+        return seen
+
+    def _tabulated(self, *, with_ratios: bool) -> Table:
+        def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
+            return terms(draws.terms, with_ratios=with_ratios)
+
+        return self._table(self._collector.samples(columns))
+
+    def _table(self, samples: list[Sample]) -> Table:
+        matched, tolerance = bool(self._collector.matched), self._collector.seen.tolerance
+        return Table(samples, matched=matched, tolerance=tolerance)
+
+    def _ratios_enter(self) -> bool:
+        table = self._tabulated(with_ratios=True)
+        without = [name for name in table.noise if not name.startswith("~W:")]
+        few, whole = (
+            table.fit(["L", "P", "H", ONE], {}, noise).noise for noise in (without, table.noise)
+        )
+        return float(np.median(whole / (few + 1e-300))) < RATIOS_ENTER
+
+    def _is_clear(self) -> bool:
+        """Return whether more replicates would change nothing."""
+        right, nearest = self.right, self.nearest
+        if bool((nearest.noise < nearest.errors / 2).all()):
+            return True
+        if LOG_P_LIMIT < right.log_p < LOG_P_SUSPICIOUS:
+            return False
+        if right.log_p < LOG_P_DECIDED and self._collector.num_replicates >= ROUNDS[1]:
+            return True
+        errors = [nearest.error(role) for role in "LPH"]
+        return all(
+            e <= CLEAR_ERROR * max(1.0, abs(nearest[r])) or not math.isfinite(e)
+            for e, r in zip(errors, "LPH", strict=True)
+        )

@@ -1,0 +1,250 @@
+"""With which coefficients the right terms enter an objective: a fit with errors on both sides."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppl_vae.diagnostics.check.settings import Sample
+from ppl_vae.diagnostics.check.statistics.fit import Fit
+from ppl_vae.diagnostics.check.statistics.skewed_means import skewness
+
+# What rounding, and the epsilons inside of logarithms, may leave, relative to the terms.
+TOLERANCE = 2e-5
+ONE = "one"
+NOISE = ("~P:", "~H:", "~W:")
+TINY, LARGEST = 1e-24, 1e50
+# The share of a variance from which noise has a shape.
+MATERIAL = 1e-4
+# The share of the objective's noise that a formula which follows it may leave.
+SPANNED = 1e-3
+
+
+class Table:
+    """Means over the replicates and their covariances, setting by setting.
+
+    Args:
+        samples: one for each setting.
+        matched: whether the columns are at the objective's own noise.
+        tolerance: what may be left without noise, relative to the terms.
+    """
+
+    def __init__(
+        self, samples: list[Sample], *, matched: bool, tolerance: float = TOLERANCE
+    ) -> None:
+        self.tolerance = tolerance
+        # Draws that are rounded onto the edge of a support have no finite terms.
+        samples = [sample for sample in samples if sample.is_finite] or samples
+        self.samples, self.matched = samples, matched
+        self.scale = np.array([sample.scale for sample in samples])
+        self.batch_size = np.array([float(sample.batch_size) for sample in samples])
+        # Columns that every setting has, with numbers whose powers are finite.
+        kept = [{n for n, c in s.columns.items() if np.abs(c).max() < LARGEST} for s in samples]
+        for sample in samples:
+            sample.columns = {n: sample.columns[n] for n in sorted(set.intersection(*kept))}
+            sample.columns[ONE] = np.ones_like(sample.columns["L"])
+        self._split: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._values = _means_and_deviations([sample.values for sample in samples])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def add(self, name: str, parts: dict[str, float], factor: np.ndarray | None = None) -> str:
+        """Add a column, a sum of others with weights, times one factor for each setting."""
+        rows = []
+        for number, sample in enumerate(self.samples):
+            row = sum(weight * sample.columns[part] for part, weight in parts.items())
+            rows.append(row if factor is None else row * factor[number])
+        return self.put(name, rows)
+
+    def put(self, name: str, rows: list[np.ndarray]) -> str:
+        """Make these rows, one for each setting, the column of a name."""
+        for sample, row in zip(self.samples, rows, strict=True):
+            sample.columns[name] = row
+        self._split.pop(name, None)
+        return name
+
+    def where(self, column: str) -> Table:
+        """Return the table of those settings at which a column is 0 at all draws."""
+        kept = [sample for sample in self.samples if not sample.columns[column].any()]
+        if len(kept) == len(self.samples):
+            return self
+        return Table(kept, matched=self.matched, tolerance=self.tolerance)
+
+    @property
+    def noise(self) -> list[str]:
+        """The columns with an expectation of zero at every setting."""
+        return sorted(n for n in self.samples[0].columns if n.startswith(NOISE))
+
+    def means(self, name: str) -> np.ndarray:
+        """Return a column's means, (settings,)."""
+        return self._column(name)[0]
+
+    def deviations(self, name: str) -> np.ndarray:
+        """Return a column's deviations from its means, (settings, draws)."""
+        return self._column(name)[1]
+
+    def _column(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        if name not in self._split:
+            rows = [sample.columns[name] for sample in self.samples]
+            self._split[name] = _means_and_deviations(rows)
+        return self._split[name]
+
+    def is_of_data(self, name: str) -> bool:
+        """Return whether a column depends on the batch alone, not on the parameters."""
+        means, spread = self._column(name)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, sample in enumerate(self.samples):
+            groups.setdefault(sample.setting.index, []).append(place)
+        gap = max(float(np.ptp(means[places])) for places in groups.values())
+        size = max(float(self.scale.mean()), TINY)
+        noisy = float(np.abs(spread).max()) > self.tolerance * size
+        return len(groups) < len(self) and not noisy and gap < self.tolerance * size
+
+    def fit(
+        self,
+        free: list[str],
+        fixed: dict[str, float] | None = None,
+        noise: list[str] | None = None,
+    ) -> Fit:
+        """Fit the objective by `free` columns, with `fixed` ones at given coefficients.
+
+        Columns of `noise` have an expectation of zero at every setting. With which coefficients
+        they enter is seen from replicate to replicate within the settings, and held fixed.
+
+        Weighted least squares; a residual's variance counts the noise of objective and columns,
+        and their covariance at the coefficients, so that it is solved again until they settle.
+        """
+        fixed = {**(fixed or {})}
+        if self.matched and noise:
+            fixed |= self.entering(noise, [n for n in [*free, *fixed] if n != ONE])
+        names = [*free, *fixed]
+        mean, covariance = self._moments(names)
+        y, columns = mean[:, 0], mean[:, 1:]
+        floor = (self.tolerance * self.scale) ** 2 + TINY
+        best: Fit | None = None
+        for start in (1.0, None):
+            beta = np.array([*([1.0] * len(free)), *fixed.values()])
+            for _ in range(8):
+                contrast = np.concatenate([[1.0], -beta])
+                spread = np.einsum("i,tij,j->t", contrast, covariance, contrast).clip(0.0)
+                if start is None:
+                    spread = np.zeros_like(spread)
+                    start = 1.0
+                variance = spread + floor
+                if not free:
+                    break
+                root = 1 / np.sqrt(variance)
+                target = (y - columns[:, len(free) :] @ beta[len(free) :]) * root
+                design = columns[:, : len(free)] * root[:, None]
+                norm = np.linalg.norm(design, axis=0)
+                norm[norm == 0] = 1.0
+                solved, *_ = np.linalg.lstsq(design / norm, target, rcond=1e-10)
+                new = np.concatenate([solved / norm, beta[len(free) :]])
+                done = np.allclose(new, beta, rtol=1e-9, atol=1e-12)
+                beta = new
+                if done:
+                    break
+            contrast = np.concatenate([[1.0], -beta])
+            spread = np.einsum("i,tij,j->t", contrast, covariance, contrast).clip(0.0)
+            variance = spread + floor
+            found = self._fit(
+                names, beta, len(free), y - columns @ beta, spread, variance, columns
+            )
+            if best is None or found.chi_squared < best.chi_squared:
+                best = found
+            if not free:
+                break
+        assert best is not None
+        return best
+
+    def spans(self, names: list[str]) -> bool:
+        """Return whether some columns can follow the objective from replicate to replicate."""
+        if not self.matched:
+            return True
+        target = self._values[1] / self.scale[:, None]
+        columns = [self._column(name)[1] / self.scale[:, None] for name in dict.fromkeys(names)]
+        design = np.stack([column.ravel() for column in columns], 1)
+        norm = np.linalg.norm(design, axis=0)
+        norm[norm < TINY] = np.inf
+        left = (
+            target.ravel()
+            - design / norm @ np.linalg.lstsq(design / norm, target.ravel(), rcond=1e-10)[0]
+        )
+        rms = np.sqrt((left**2).mean())
+        return bool(rms < max(3 * self.tolerance, SPANNED * np.sqrt((target**2).mean())))
+
+    def entering(self, noise: list[str], others: list[str]) -> dict[str, float]:
+        """Return with which coefficients columns enter, from their deviations within settings."""
+        columns = np.stack([self._column(name)[1] for name in [*noise, *others]], -1)
+        design = (columns / self.scale[:, None, None]).reshape(-1, columns.shape[-1])
+        target = (self._values[1] / self.scale[:, None]).flatten()
+        norm = np.linalg.norm(design, axis=0)
+        norm[norm < 1e-12] = np.inf
+        solved, *_ = np.linalg.lstsq(design / norm, target, rcond=1e-8)
+        return dict(zip(noise, (solved / norm).tolist(), strict=False))
+
+    def _fit(
+        self,
+        names: list[str],
+        beta: np.ndarray,
+        num_free: int,
+        residuals: np.ndarray,
+        noise: np.ndarray,
+        variance: np.ndarray,
+        columns: np.ndarray,
+    ) -> Fit:
+        design = columns[:, :num_free] / np.sqrt(variance)[:, None]
+        norm = np.linalg.norm(design, axis=0)
+        norm[norm == 0] = np.inf
+        information = (design / norm).T @ (design / norm)
+        covariance = np.zeros((len(names), len(names)))
+        if num_free:
+            inverse = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
+            # A direction that the settings do not tell apart has no finite error.
+            lost = np.abs(inverse @ information - np.eye(num_free)).max(1) > 1e-3
+            inverse[lost, lost] = np.inf
+            unit = np.where(np.isfinite(norm), norm, 1.0)
+            covariance[:num_free, :num_free] = inverse / np.outer(unit, unit)
+        rank = int(np.linalg.matrix_rank(information, hermitian=True)) if num_free else 0
+        found = Fit(
+            tuple(names),
+            beta,
+            covariance,
+            residuals,
+            np.sqrt(variance),
+            np.sqrt(noise),
+            max(len(residuals) - rank, 1),
+            len(self.samples[0].values),
+        )
+        if bool((noise > MATERIAL * variance).any()):
+            found.skewness = skewness(self.left(found))
+        return found
+
+    def left(self, fit: Fit) -> np.ndarray:
+        """Return what a fit leaves of the replicates' deviations, (settings, replicates)."""
+        explained = sum(fit[n] * self._column(n)[1] for n in fit.names) if self.matched else 0.0
+        return self._values[1] - explained
+
+    def _moments(self, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        columns = [self._column(name) for name in names]
+        means = np.stack([self._values[0], *(mean for mean, _ in columns)], 1)
+        own, others = self._values[1], [rows for _, rows in columns]
+        if self.matched:
+            return means, _covariance(np.stack([own, *others], 1))
+        covariance = np.zeros((len(self), 1 + len(names), 1 + len(names)))
+        covariance[:, :1, :1] = _covariance(own[:, None])
+        if names:
+            covariance[:, 1:, 1:] = _covariance(np.stack(others, 1))
+        return means, covariance
+
+
+def _means_and_deviations(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    table = np.stack(rows)
+    mean = table.mean(1)
+    return mean, table - mean[:, None]
+
+
+def _covariance(deviations: np.ndarray) -> np.ndarray:
+    """Return the covariance of the rows' means, setting by setting."""
+    count = deviations.shape[-1]
+    return deviations @ deviations.transpose(0, 2, 1) / max(count - 1, 1) / count

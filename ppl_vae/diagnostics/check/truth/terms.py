@@ -1,0 +1,243 @@
+"""The terms of the right ELBO, draw by draw: log-likelihood, log-prior and entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from ppl_vae.diagnostics.check.objective import (
+    Inject,
+    Latent,
+    Recorder,
+    Transform,
+    Values,
+    WithoutPathwise,
+    has_score,
+)
+from ppl_vae.diagnostics.check.truth.data_plate import Plates
+from ppl_vae.diagnostics.check.truth.drawn_terms import Terms, stacked
+from ppl_vae.elbos.closed_kl import base, registered_kl
+from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
+from ppl_vae.elbos.pathwise import Program
+from ppl_vae.elbos.traces import (
+    Site,
+    check_sites,
+    density_sites,
+    latent_sites,
+    observed_sites,
+)
+from ppl_vae.elbos.weights import PARTICLES
+from ppl_vae.pair import Pair
+
+LIKELIHOOD, PRIOR, ENTROPY = "log_likelihood", "log_prior", "entropy"
+
+
+class Truth:
+    """Runs a pair's guide and model on many particles at once.
+
+    Args:
+        pair: the pair.
+        x: data to run both on once, to learn which sites there are.
+        steady: whether dropout, if there is any, is held at its mean whenever they are run.
+
+    Attributes:
+        sites: the model's latents.
+        latents: those of the guide whose draws are known functions of standard noise; None
+            unless all are, and belong to one example each.
+        is_normal: whether every latent of the guide is.
+        has_scores: whether a draw of the guide is not reparameterised.
+        has_plate: whether examples have a dimension of their own.
+        drops: whether a dropout layer of the pair is on.
+        closed: the latents whose two terms have usable closed forms.
+        invalid: the latents whose closed forms exist and have the wrong expectation.
+    """
+
+    def __init__(self, pair: Pair, x: Tensor, *, steady: bool = False) -> None:
+        self._pair, self._buffers = pair, Values(pair.buffers())
+        with self._buffers.kept():
+            with Recorder() as recorder:
+                guide: Any = poutine.trace(pair.guide).get_trace(x)
+                model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+            check_sites(model, guide, reparameterised=False)
+            plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
+            plates = Plates(pair, x, guide, model)
+        self._nesting, self._plate = plates.nesting, plates.of_examples
+        self.has_plate = self._plate is not None
+        self.drops = any(isinstance(m, _DropoutNd) and m.training for m in pair.modules())
+        self.sites = list(latent_sites(model))
+        self.observed = list(observed_sites(model))
+        self.has_scores = any(has_score(site["fn"]) for site in latent_sites(guide).values())
+        found = [
+            Latent.of(n, site["fn"]) if plates.is_by_example(site) else None
+            for n, site in latent_sites(guide).items()
+        ]
+        known = [latent for latent in found if latent is not None]
+        self.latents = known if len(known) == len(found) else None
+        self.is_normal = all(
+            type(base(site["fn"])).__name__ == "Normal" for site in latent_sites(guide).values()
+        )
+        self.closed = [n for n, p in plan.items() if p.how == CLOSED_FORM and p.source == n]
+        self.invalid = [n for n, p in plan.items() if not p.is_valid and _has_formula(p)]
+        normalised = (m for m in pair.modules() if isinstance(m, _BatchNorm))
+        self._vectorised = not any(m.training for m in normalised) and self._can_vectorise(
+            x, None if steady else recorder.dropped
+        )
+
+    def run(
+        self,
+        x: Tensor,
+        *,
+        num_particles: int = 1,
+        noise: dict[str, Tensor] | None = None,
+        transform: Transform | None = None,
+    ) -> Terms:
+        """Return the terms at fresh draws, or at those that `noise` gives.
+
+        Args:
+            x: the data.
+            num_particles: how many draws, where no noise is given.
+            noise: site to standard noise, (particles, *batch, *event_shape).
+            transform: how the noise becomes a draw; None is right.
+        """
+        if noise is not None:
+            num_particles = len(next(iter(noise.values())))
+        if self._vectorised:
+            return self._terms(x, num_particles, noise, transform)
+        rows = []
+        for i in range(num_particles):
+            one = None if noise is None else {n: v[i : i + 1] for n, v in noise.items()}
+            rows.append(self._terms(x, 1, one, transform))
+        return stacked(rows)
+
+    def _can_vectorise(self, x: Tensor, dropped: int | None) -> bool:
+        # A program that was not written for a dimension of particles is run once for each, and
+        # so is one whose dropout would be shared by all of them.
+        try:
+            with torch.no_grad(), Recorder() as recorder:
+                terms = self._terms(x, 3, None, None)
+        except Exception:
+            return False
+        if dropped is not None and recorder.dropped != 3 * dropped:
+            return False
+        values = [terms.likelihood, *terms.prior.values(), *terms.entropy.values()]
+        examples = self._pair.num_examples(x)
+        drawn = [site["value"] for site in latent_sites_of(terms.guide).values()]
+        sites = [*terms.model.values(), *terms.guide.values()]
+        if any(site["log_prob"].dim() > self._nesting + 1 for site in sites):
+            return False
+        return all(v.shape == (3, examples) for v in values) and all(
+            v.dim() > self._nesting and v.shape[0] == 3 for v in drawn
+        )
+
+    def _terms(
+        self, x: Tensor, count: int, noise: dict[str, Tensor] | None, transform: Transform | None
+    ) -> Terms:
+        pair = self._pair
+        plate: Any = nullcontext()
+        if self._vectorised_or_unknown(count):
+            plate = pyro.plate(PARTICLES, count, dim=-1 - self._nesting)
+        inject: Any = nullcontext() if noise is None else Inject(self._fit(noise), transform)
+        with self._buffers.kept(), poutine.block(), WithoutPathwise(), plate:
+            with inject:
+                guide: Any = poutine.trace(pair.guide).get_trace(x)
+            model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
+        guide.compute_log_prob()
+        model.compute_log_prob()
+        in_model, in_guide = density_sites(model), density_sites(guide)
+        examples = pair.num_examples(x)
+
+        def by_example(site: Site, value: Tensor) -> Tensor:
+            return self._by_example(site, value, count, examples)
+
+        latents = latent_sites(model)
+        likelihood = [
+            by_example(s, s["log_prob"]) for n, s in in_model.items() if n not in latents
+        ]
+        prior = {n: by_example(s, s["log_prob"]) for n, s in latents.items()}
+        entropy = {n: -by_example(s, s["log_prob"]) for n, s in in_guide.items()}
+        prior_closed, entropy_closed = {}, {}
+        for name in self.closed:
+            q, p = in_guide[name], in_model[name]
+            kl = registered_kl(q["fn"], p["fn"])
+            own = _entropy(q["fn"], kl)
+            entropy_closed[name] = by_example(q, _weighed(own, q))
+            prior_closed[name] = by_example(p, _weighed(-kl - own, p))
+        zeros = x.new_zeros(count, examples)
+        return Terms(
+            sum(likelihood, zeros),
+            prior,
+            entropy,
+            prior_closed,
+            entropy_closed,
+            self._score(in_guide.values(), by_example, examples),
+            in_model,
+            in_guide,
+        )
+
+    def _score(
+        self, sites: Iterable[Site], by_example: Callable[[Site, Tensor], Tensor], examples: int
+    ) -> Tensor | None:
+        """Return log q of what is not reparameterised; what examples share counts for each."""
+        parts = [
+            by_example(s, s["log_prob"]) * (1 if self._in_plate(s) else examples)
+            for s in sites
+            if has_score(s["fn"])
+        ]
+        return sum(parts[1:], parts[0]) if parts else None
+
+    _vectorised: bool | None = None
+
+    def _vectorised_or_unknown(self, count: int) -> bool:
+        return self._vectorised is not False and (count > 1 or self._vectorised is True)
+
+    def _fit(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
+        return noise if self._vectorised else {n: v[0] for n, v in noise.items()}
+
+    def _in_plate(self, site: Site) -> bool:
+        return any(frame.name == self._plate for frame in site["cond_indep_stack"])
+
+    def _by_example(self, site: Site, value: Tensor, count: int, examples: int) -> Tensor:
+        """Return a site's numbers summed over all but particles and examples."""
+        has_particles = value.dim() > self._nesting and self._vectorised_or_unknown(count)
+        value = value if has_particles else value.unsqueeze(0).expand(count, *value.shape)
+        if self._in_plate(site) and value.dim() > 1:
+            last = value.shape[-1]
+            value = value.reshape(len(value), -1, last).sum(1)
+            return value if last == examples else value.expand(len(value), examples)
+        return (value.reshape(len(value), -1).sum(-1, keepdim=True) / examples).expand(
+            -1, examples
+        )
+
+
+def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
+    """Return those of some sites whose value was drawn."""
+    return {name: site for name, site in sites.items() if not site["is_observed"]}
+
+
+def _has_formula(plan: SitePlan) -> bool:
+    return "descends" in plan.why
+
+
+def _entropy(fn: Any, kl: Tensor) -> Tensor:  # noqa: ANN401
+    """Return the entropy; where it has no closed form but the KL has, 0: that is then one term."""
+    try:
+        return fn.entropy()
+    except NotImplementedError:
+        return torch.zeros_like(kl)
+
+
+def _weighed(value: Tensor, site: Site) -> Tensor:
+    mask, scale = site["mask"], site["scale"]
+    if torch.is_tensor(mask):
+        value = torch.where(mask, value, torch.zeros_like(value))
+    elif mask is False:
+        value = torch.zeros_like(value)
+    return value * scale
