@@ -74,7 +74,7 @@ def test_imports_go_one_way(path):
             continue
         there = name.split(".")[1]
         if there not in MAY_IMPORT:  # a name that the package itself loads lazily
-            there = ppl_vae._HOME[there]
+            there = getattr(ppl_vae, there).__module__.split(".")[1]
         assert there == here or there in MAY_IMPORT[here], f"{here} imports {there}"
 
 
@@ -141,7 +141,7 @@ def test_the_package_and_its_help_do_not_import_torch():
 def test_every_public_name_can_be_imported():
     for name in ppl_vae.__all__:
         assert getattr(ppl_vae, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="ppl_vae attribute nothing"):
         _ = ppl_vae.nothing
 
 
