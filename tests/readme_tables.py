@@ -1,4 +1,4 @@
-"""The README's tables, from the registries and from what the experiments left."""
+"""The tables of the README and the site, from the registries and what the experiments left."""
 
 from pathlib import Path
 
@@ -78,30 +78,33 @@ def speed():
 
 
 TABLES = {
-    "pairs": pairs,
-    "estimators": estimators,
-    "mnist": mnist,
-    "toy": toy,
-    "linear": lambda: _csv("linear_vae", "maximum_likelihood.csv"),
-    "conv": lambda: _csv("conv_gaussian_vae", "scales.csv"),
-    "layers": lambda: _csv("hierarchical_vae", "layers.csv"),
-    "hierarchies": lambda: _csv("hierarchical_vae", "runs.csv"),
-    "speed": speed,
-    "measuring": lambda: _csv("measuring", "measuring.csv"),
-    "burda": lambda: _csv("burda_table", "table.csv"),
+    "docs/start.md": {"pairs": pairs},
+    "docs/choosing_an_estimator.md": {"estimators": estimators},
+    "docs/studies/mnist_bernoulli_vae.md": {"mnist": mnist},
+    "docs/studies/exponential_toy.md": {"toy": toy},
+    "docs/studies/linear_vae.md": {"linear": lambda: _csv("linear_vae", "maximum_likelihood.csv")},
+    "docs/studies/conv_gaussian_vae.md": {"conv": lambda: _csv("conv_gaussian_vae", "scales.csv")},
+    "docs/studies/hierarchical_vae.md": {
+        "hierarchies": lambda: _csv("hierarchical_vae", "runs.csv"),
+        "layers": lambda: _csv("hierarchical_vae", "layers.csv"),
+    },
+    "docs/studies/speed.md": {"speed": speed},
+    "docs/studies/measuring.md": {"measuring": lambda: _csv("measuring", "measuring.csv")},
+    "docs/studies/burda_table.md": {"burda": lambda: _csv("burda_table", "table.csv")},
 }
 
 
-def filled(text):
-    """Return the README with every table between its marks made anew."""
-    for name, make in TABLES.items():
+def filled(text, tables):
+    """Return a page with every table between its marks made anew."""
+    for name, make in tables.items():
         begin, end = f"<!-- {name} -->\n", "<!-- end -->"
         head, _, rest = text.partition(begin)
-        assert rest, f"the README has no mark for the table {name}"
+        assert rest, f"no mark for the table {name}"
         text = f"{head}{begin}{make()}\n{end}{rest.partition(end)[2]}"
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text()))
+    for path, tables in TABLES.items():
+        page = ROOT / path
+        page.write_text(filled(page.read_text(), tables))

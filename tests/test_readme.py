@@ -1,4 +1,4 @@
-"""The README says what is so: its examples run, its tables are the registries'."""
+"""README and site say what is so: examples run, tables are the registries', links lead somewhere."""
 
 import contextlib
 import io
@@ -8,13 +8,22 @@ import pytest
 import readme_tables
 import torch
 
-TEXT = (readme_tables.ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", TEXT, flags=re.DOTALL)
+ROOT = readme_tables.ROOT
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = [
+    pytest.param(*found, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, found in enumerate(
+        re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    )
+]
 
 
-def test_tables_are_the_registries_and_results():
+@pytest.mark.parametrize("path", readme_tables.TABLES)
+def test_tables_are_the_registries_and_results(path):
     """Make them anew by `python tests/readme_tables.py`."""
-    assert readme_tables.filled(TEXT) == TEXT
+    text = (ROOT / path).read_text()
+    assert readme_tables.filled(text, readme_tables.TABLES[path]) == text
 
 
 @pytest.mark.parametrize(("code", "output"), EXAMPLES)
@@ -24,7 +33,7 @@ def test_examples_print_what_they_show(code, output, monkeypatch):
     torch.set_default_dtype(torch.float32)
     screen = io.StringIO()
     with contextlib.redirect_stdout(screen):
-        exec(compile(code, "README", "exec"), {})
+        exec(compile(code, "page", "exec"), {})
     shown, found = (_without_costs(text).split() for text in (output, screen.getvalue()))
     assert len(shown) == len(found)
     for expected, word in zip(shown, found, strict=True):
@@ -40,10 +49,21 @@ def _without_costs(text):
     return re.sub(r"cost of a gradient.*?┘", "", text, flags=re.DOTALL)
 
 
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)(.*?)\)", TEXT):
-        assert (readme_tables.ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)(.*?)\)", page.read_text()):
+        assert (page.parent / link.partition("#")[0]).exists(), link
 
 
-def test_no_example_is_missing():
-    assert EXAMPLES
+def test_every_python_example_shows_its_output():
+    blocks = sum(page.read_text().count("```python\n") for page in PAGES)
+    assert blocks == len(EXAMPLES) >= 6
+
+
+def test_every_experiment_has_a_page():
+    scripts = {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    assert scripts == {path.stem for path in (ROOT / "docs" / "studies").glob("*.md")} - {"index"}
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200

@@ -42,7 +42,7 @@ class CompiledSVI:
     (``backend="eager"``) give bit-identical losses and gradients.
 
     Model and guide may have plates, subsampling, masks, scales, several latents and particles,
-    constrained ``pyro.param``s, modules with buffers; their course must not depend on data, on
+    constrained parameters, modules with buffers; their course must not depend on data, on
     parameters or on draws. Parameters stay the tensors that modules and Pyro's param store hold,
     and the optimiser's state is its own, all changed in place.
 
