@@ -27,7 +27,7 @@ class TraceDReG_ELBO(TraceIWAE_ELBO):  # noqa: N801  (Pyro's naming)
         https://arxiv.org/abs/1810.04152, equation 8.
 
     Args:
-        num_particles: K.
+        num_particles: how many particles, K.
         plate: name of the plate over the data points; a program without it has one weight.
         **options: of ``pyro.infer.ELBO``.
     """

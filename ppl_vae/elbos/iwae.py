@@ -28,7 +28,7 @@ class TraceIWAE_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
         https://arxiv.org/abs/1509.00519, equation 8.
 
     Args:
-        num_particles: K.
+        num_particles: how many particles, K.
         plate: name of the plate over the data points; a program without it has one weight.
         **options: of ``pyro.infer.ELBO``.
 
