@@ -1,4 +1,4 @@
-"""README and site say what is so: examples run, tables are the registries', links lead somewhere."""
+"""README and site say what is so: examples run, tables are fresh, links lead somewhere."""
 
 import contextlib
 import io

@@ -28,10 +28,13 @@ class Batches(Protocol):
 
 
 class TensorBatches:
-    """A tensor of examples, or one example that is a whole batch (the toy's single data set)."""
+    """A tensor of examples, or one example that is a whole batch (the toy's single data set).
+
+    What made the tensor is no part of what is trained or measured.
+    """
 
     def __init__(self, x: Tensor, *, whole: bool) -> None:
-        self._x = x
+        self._x = x.detach()
         self._whole = whole
 
     def __len__(self) -> int:

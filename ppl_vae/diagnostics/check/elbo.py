@@ -88,7 +88,7 @@ def check_elbo(
         the KL has weight 3.0000 ± 0.0000 = 3: this is a beta-VAE with beta = 3
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
-    x = checks.nonempty("x", checks.floating("x", x))
+    x = checks.nonempty("x", checks.floating("x", x)).detach()
     with leaving_no_params():
         subject = as_pair(pair, x)
         subject.check(x)

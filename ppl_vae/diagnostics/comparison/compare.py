@@ -85,7 +85,7 @@ def compare_elbos(
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
     checks.count("num_particles", num_particles)
-    x = checks.floating("x", x)
+    x = checks.floating("x", x).detach()
     with leaving_no_params(), ExitStack() as stack:
         subject = _subject(pair, x, device)
         stack.enter_context(seeded(seed, subject.device))

@@ -155,7 +155,8 @@ def explain_elbo(
     checks.count("num_draws", num_draws, minimum=2)
     estimator = make(elbo)
     stream = derive(seed, "explain")
-    with leaving_no_params(), seeded(stream, checks.floating("x", x).device):
+    x = checks.floating("x", x).detach()
+    with leaving_no_params(), seeded(stream, x.device):
         subject = as_pair(pair, x)
         subject.check(x)
         program = Program(subject.model, subject.guide, (x,), {})
