@@ -13,7 +13,7 @@ from ppl_vae import checks
 from ppl_vae.elbos.closed_kl import base, obstacle, registered_kl
 from ppl_vae.elbos.dependencies import Parents, descendants, parents
 from ppl_vae.elbos.pathwise import Program
-from ppl_vae.elbos.traces import Site, latent_sites
+from ppl_vae.elbos.traces import Site, latent_sites, weighed
 
 CLOSED_FORM, SAMPLED, INFINITE = "closed form", "sampled", "infinite"
 
@@ -91,10 +91,10 @@ def divergence(prior: Site, guide: Site) -> torch.Tensor:
     """Return ``E_q[m_q log q - m_p log p]``, a scalar, with each side's scale and mask."""
     kl = registered_kl(guide["fn"], prior["fn"])
     if same_weights(prior, guide):
-        return _weigh(kl, guide).sum()
+        return weighed(kl, guide).sum()
     # Weights differ, so the two halves of the divergence are needed apart.
     entropy = guide["fn"].entropy()
-    return _weigh(kl + entropy, prior).sum() - _weigh(entropy, guide).sum()
+    return weighed(kl + entropy, prior).sum() - weighed(entropy, guide).sum()
 
 
 def raise_if_infinite(plan: dict[str, SitePlan]) -> None:
@@ -139,12 +139,3 @@ def _same(first: object, second: object) -> bool:
     if torch.is_tensor(first) or torch.is_tensor(second):
         return first is second
     return first == second
-
-
-def _weigh(value: torch.Tensor, site: Site) -> torch.Tensor:
-    mask, scale = site["mask"], site["scale"]
-    if torch.is_tensor(mask):
-        value = torch.where(mask, value, torch.zeros_like(value))
-    elif mask is False:
-        value = torch.zeros_like(value)
-    return value * scale

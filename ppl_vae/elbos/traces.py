@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
+from pyro.distributions.util import scale_and_mask
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -61,6 +62,11 @@ def total(log_probs: Iterable[Tensor]) -> Tensor:
 def log_density(trace: Trace) -> Tensor:
     """Return the sum of the log-densities of all sites, with their scales and masks, in nats."""
     return total(site["log_prob_sum"] for site in density_sites(trace).values())
+
+
+def weighed(value: Tensor, site: Site) -> Tensor:
+    """Return a site's numbers under its mask, times its scale."""
+    return scale_and_mask(value, site["scale"], site["mask"])
 
 
 def check_sites(

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Bernoulli, Independent
 
-from ppl_vae.elbos.traces import observed_sites
+from ppl_vae.elbos.traces import observed_sites, weighed
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -65,6 +64,6 @@ def fill_in(trace: Any, kernel: Kernel) -> None:  # noqa: ANN401
             continue
         value = site["value"].to(logits.dtype)
         found = kernel(logits.flatten(-depth), value.flatten(-depth))
-        found = scale_and_mask(found, site["scale"], site["mask"])
+        found = weighed(found, site)
         site["log_prob"], site["log_prob_sum"] = found, found.sum()
         site["unscaled_log_prob"] = found

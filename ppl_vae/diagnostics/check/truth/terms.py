@@ -33,6 +33,7 @@ from ppl_vae.elbos.traces import (
     density_sites,
     latent_sites,
     observed_sites,
+    weighed,
 )
 from ppl_vae.elbos.weights import PARTICLES
 from ppl_vae.pair import Pair
@@ -168,8 +169,8 @@ class Truth:
             q, p = in_guide[name], in_model[name]
             kl = registered_kl(q["fn"], p["fn"])
             own = _entropy(q["fn"], kl)
-            entropy_closed[name] = by_example(q, _weighed(own, q))
-            prior_closed[name] = by_example(p, _weighed(-kl - own, p))
+            entropy_closed[name] = by_example(q, weighed(own, q))
+            prior_closed[name] = by_example(p, weighed(-kl - own, p))
         zeros = x.new_zeros(count, examples)
         return Terms(
             sum(likelihood, zeros),
@@ -232,12 +233,3 @@ def _entropy(fn: Any, kl: Tensor) -> Tensor:  # noqa: ANN401
         return fn.entropy()
     except NotImplementedError:
         return torch.zeros_like(kl)
-
-
-def _weighed(value: Tensor, site: Site) -> Tensor:
-    mask, scale = site["mask"], site["scale"]
-    if torch.is_tensor(mask):
-        value = torch.where(mask, value, torch.zeros_like(value))
-    elif mask is False:
-        value = torch.zeros_like(value)
-    return value * scale
