@@ -21,7 +21,7 @@ def seeded(seed: Seed, device: torch.device | str = "cpu") -> Iterator[None]:
 
     Args:
         seed: an int; or a generator, from which one int is drawn; or None for a fresh stream.
-        device: where the block draws, beside the CPU.
+        device: where the block draws, in addition to the CPU.
 
     Example:
         >>> before = torch.get_rng_state()

@@ -61,7 +61,7 @@ def identity(like: Tensor) -> Tensor:
 
 
 def energy(difference: Tensor, weight: Tensor, s: Tensor, z: Tensor) -> Tensor:
-    """Return |r - A z|^2 + |z|^2, which is -2 log p(x, z) but for constants."""
+    """Return |r - A z|^2 + |z|^2, which is -2 log p(x, z) except for constants."""
     batch = torch.broadcast_shapes(difference.shape[:-1], z.shape[:-1])
     rows, codes = (t.expand(*batch, -1).reshape(-1, t.shape[-1]) for t in (difference, z))
     residual = torch.addmm(rows, codes, weight.mT, alpha=-1)

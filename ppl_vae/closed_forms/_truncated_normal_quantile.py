@@ -75,7 +75,7 @@ class _Quantile(torch.autograd.Function):
 
 def _start(target: Tensor, t: Tensor) -> Tensor:
     # max(h(t), y - t) <= hazard <= h(t) + y bounds the root. For t > -3 the Normal's own quantile
-    # is right but for rounding; below, the lower bound is right to 1%, so three steps are enough.
+    # is right except for rounding; below, the lower bound is right to 1%, so three steps suffice.
     slope = hazard(t)
     low = 2 * target / (slope + (slope.square() + 2 * target).sqrt()).clamp(min=1e-300)
     high = t + (t.clamp(max=0).square() + 2 * target).sqrt()

@@ -1,6 +1,6 @@
 """Kullback-Leibler divergences in closed form, q first: KL(q || p) = E_q[log q - log p].
 
-In nats, elementwise over batch dimensions; nothing is summed, but for the event dimension of
+In nats, elementwise over batch dimensions; nothing is summed, except for the event dimension of
 `kl_mvn_mvn`. Each is computed in float64 as a sum of terms that are not negative, and returned in
 the dtype that came. Its digits are right where q and p nearly agree, it is 0 where they are equal,
 and infinite only where it exceeds the dtype's range. Gradients are finite wherever the value is:

@@ -23,7 +23,7 @@ def binarize(images: Tensor, how: str = "dynamic", *, seed: Seed = 0) -> Tensor:
         seed: of the draw: an int, a ``torch.Generator``, or None for a fresh stream.
 
     Returns:
-        Zeros and ones (but for ``none``) of torch's default dtype, in the shape of `images`.
+        Zeros and ones (except for ``none``) of torch's default dtype, in the shape of `images`.
 
     Raises:
         TypeError: `images` is not a tensor of bytes.

@@ -63,7 +63,7 @@ class Evaluation:
         return table
 
     def summary(self) -> pd.DataFrame:
-        """Return the averages, one row a quantity, in nats but for counts."""
+        """Return the averages, one row a quantity, in nats except for counts."""
         import pandas as pd
 
         table = pd.DataFrame(self._rows(), columns=["quantity", "value", "standard error"])

@@ -20,7 +20,7 @@ CLOSED_FORM, SAMPLED, INFINITE = "closed form", "sampled", "infinite"
 
 @dataclass(frozen=True)
 class SitePlan:
-    """How one latent's part of the ELBO is to be had.
+    """How one latent's part of the ELBO is computed.
 
     Attributes:
         how: ``closed form``, ``sampled`` or ``infinite`` (where no ELBO exists).

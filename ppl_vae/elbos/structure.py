@@ -43,7 +43,7 @@ def _kinds(fn: Any) -> tuple[type, ...]:  # noqa: ANN401
 
 
 def _unweighted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Take ``poutine.scale`` and ``poutine.mask`` off: they are wrapped anew at every step."""
+    """Take ``poutine.scale`` and ``poutine.mask`` off: they are wrapped again at every step."""
     while True:
         wrapped = getattr(function, "func", None)
         args = getattr(wrapped, "args", ())

@@ -14,7 +14,7 @@ class SameSubsamples(Messenger):
     """Gives every plate that subsamples the data points that it chose when it was first met.
 
     Weights of several particles can only be compared at the same data points, and a plate chooses
-    anew each time that a program is run.
+    again each time that a program is run.
     """
 
     def __init__(self) -> None:

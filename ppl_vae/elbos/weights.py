@@ -105,7 +105,7 @@ class Weights:
         rest = self.log_p.new_zeros(())
         for name in found[0]:
             values = torch.cat([each[name] for each in found])
-            # What depends on no latent is the same for all particles, but for rounding.
+            # What depends on no latent is the same for all particles, except for rounding.
             if not torch.allclose(values, values[0], rtol=1e-4):
                 raise NotImplementedError(
                     checks.message(

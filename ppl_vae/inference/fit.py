@@ -68,7 +68,7 @@ def fit(
         batch_size: examples a step; the last batch of an epoch may be smaller.
         device: ``auto`` is the GPU where there is one.
         compile: whether steps are traced and compiled (see `CompiledSVI`). The order of the data
-            is the same; so is the noise, and the numbers agree to rounding, but for pairs whose
+            is the same; so is the noise, and the numbers agree to rounding, except for pairs whose
             steps are tiny: of these ten are taken at once, and each site draws for all ten.
             ``auto`` compiles where a compiler is at hand, from the first epoch on at whose end
             more than 1,000 steps are done, however often the run was stopped; True at once;

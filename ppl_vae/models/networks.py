@@ -72,7 +72,7 @@ def called(name: str, network: Any) -> tuple[Network, list[nn.Module]]:  # noqa:
 def run(network: Network, batch: Tensor) -> Any:  # noqa: ANN401
     """Call a network, without torch.compile where parts of it are compiled.
 
-    Compiled code cannot be run under ``vmap`` or be traced, and is compiled anew for every size.
+    Compiled code cannot be run under ``vmap`` or be traced, and is compiled again for every size.
     """
     if "torch._dynamo" not in sys.modules or torch.compiler.is_compiling():
         return network(batch)

@@ -146,7 +146,7 @@ def _information_given(loc: Tensor, scale: Tensor, z: Tensor, index: Tensor) -> 
     tile = _CUDA_TILE if loc.is_cuda else _CPU_TILE
     width = min(count, max(1, tile // (_COMPONENTS_PER_DRAW * latent_dim)))
     height = min(len(z), max(1, tile // (width * latent_dim)))
-    # The same buffers for all tiles: to allocate anew can leave the heap in pieces of gigabytes.
+    # The same buffers for all tiles: to allocate again can leave the heap in pieces of gigabytes.
     buffers = loc.new_empty(2, (latent_dim + 1) * height * width)
     sums = loc.new_zeros(2, latent_dim + 1, len(z))
     for top in range(0, len(z), height):

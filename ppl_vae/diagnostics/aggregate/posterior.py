@@ -120,9 +120,9 @@ def aggregate_normals(
     Returns:
         The divergences and the mutual information, in nats, joint and by latent dimension, the
         latter of the dtype and on the device that came. Computed in float64. What is not Monte
-        Carlo is right to rounding, but for `moment_matched_kl` where scales are below about 1e-12
-        of the spread of locs that lie on a line or plane: the covariance is then singular. An
-        estimate whose standard error few draws decide says so in its ``warning``.
+        Carlo is right to rounding, except for `moment_matched_kl` where scales are below about
+        1e-12 of the spread of locs that lie on a line or plane: the covariance is then singular.
+        An estimate whose standard error few draws decide says so in its ``warning``.
 
     Raises:
         TypeError: not floating-point tensors, or an option of a wrong kind.

@@ -35,7 +35,7 @@ class LedgerRow:
     """One site's part of the ELBO.
 
     Attributes:
-        treatment: its role, how its part is had, whether that is valid, and why.
+        treatment: its role, how its part is computed, whether that is valid, and why.
         scale: in the model and in the guide, as text; one of them if they agree.
         mask: likewise.
         value: its part of the ELBO, summed over the data, in nats.
@@ -126,7 +126,7 @@ def explain_elbo(
     num_draws: int = 100,
     seed: int = 0,
 ) -> ElboLedger:
-    """Return the ledger of an estimator: which site is had how, whether validly, and its value.
+    """Return the ledger of an estimator: how it treats each site, whether it may, and the value.
 
     Args:
         elbo: an estimator's name or any ``pyro.infer.ELBO``. Those that weigh their particles are

@@ -32,7 +32,7 @@ class GradientGraph:
 
     Args:
         run: returns value and gradients, drawing from torch's global stream.
-        parameters: what `run` reads beside its data.
+        parameters: what `run` reads in addition to its data.
         bytes_each: that one run holds at most.
 
     Attributes:

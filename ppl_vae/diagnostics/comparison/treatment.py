@@ -30,7 +30,7 @@ class Treatment:
     Attributes:
         site: its name.
         role: ``observed``, ``latent`` or ``auxiliary`` (in the guide alone).
-        how: how its divergence is had: ``closed form``, ``sampled``, ``Delta`` (sampled, though
+        how: how its divergence is computed: ``closed form``, ``sampled``, ``Delta`` (sampled, though
             counted as closed form by Pyro), ``enumerated`` or ``infinite``; ``given`` for observed
             sites.
         is_valid: whether the estimate so made has the right expectation.

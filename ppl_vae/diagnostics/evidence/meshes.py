@@ -213,7 +213,7 @@ def _together(total: Tensor, squares: Tensor) -> Tensor:
 
 
 def _running(values: Tensor, owner: Tensor) -> Tensor:
-    """Return cumulative sums that start anew with every owner; the owners are in order."""
+    """Return cumulative sums that start again with every owner; the owners are in order."""
     sums = values.cumsum(0)
     owner = owner.contiguous()
     first = torch.searchsorted(owner, owner)

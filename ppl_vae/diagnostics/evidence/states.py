@@ -51,7 +51,7 @@ def _product(support: Tensor, units: int) -> Tensor:
 
 
 def _support(name: str, fn: Any) -> Tensor:  # noqa: ANN401
-    """Return the values of one unit, (values, numbers); numbers is 1 but for vectors."""
+    """Return the values of one unit, (values, numbers); numbers is 1 except for vectors."""
     plain = base(fn)
     try:
         values = plain.enumerate_support(expand=False)

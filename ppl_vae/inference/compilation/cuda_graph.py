@@ -44,7 +44,7 @@ class Captured:
         run: a compiled function of a list of tensors.
         draw: fills the noise among them.
         given: the inputs, all on one CUDA device.
-        num_arguments: how many of them, from the first, come anew with every call.
+        num_arguments: how many of them, from the first, are new in every call.
 
     Raises:
         RuntimeError: CUDA cannot record an operation, such as a copy from the CPU.

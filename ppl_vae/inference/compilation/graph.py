@@ -125,7 +125,7 @@ def _refuse_varying_sizes(module: GraphModule) -> None:
 
 
 def _captured_as_inputs(module: GraphModule) -> list[Tensor]:
-    """Make an input of every tensor that the graph holds, but for single literals."""
+    """Make an input of every tensor that the graph holds, except for single literals."""
     graph = module.graph
     places = {n: n for n in graph.nodes if n.op == "placeholder"}
     last = list(places)[-1] if places else None

@@ -158,7 +158,7 @@ def compiled(
 
     Args:
         function: takes tensors, returns a sequence of tensors; its course must not depend on
-            their entries. Parameters that it uses without being handed them are read anew.
+            their entries. Parameters that it uses without being handed them are read again.
         inputs: examples of the shapes, dtypes and device to come.
         backend: ``inductor``, or ``eager`` to run the recorded operations one by one.
 

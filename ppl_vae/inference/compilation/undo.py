@@ -68,7 +68,7 @@ def undone(device: torch.device) -> Iterator[Callable[[], bool]]:
     """Run a block, then put back every tensor that it changed and every random stream.
 
     Args:
-        device: where the block draws, beside the CPU.
+        device: where the block draws, in addition to the CPU.
 
     Yields:
         A function that tells whether the block has drawn from Python's or NumPy's global stream,

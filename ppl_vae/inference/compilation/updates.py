@@ -84,7 +84,7 @@ def sgd(
     return p - scalars[0] * g, state
 
 
-# What a rule needs beside tensors of the parameter's size, as float64 numbers.
+# What a rule needs in addition to tensors of the parameter's size, as float64 numbers.
 SCALARS: dict[Rule, Callable[[list[Tensor], Tensor, Options], Scalars]] = {
     adam: adam_scalars,
     clipped_adam: clipped_adam_scalars,

@@ -58,7 +58,7 @@ class Explanation:
 
     @property
     def is_near(self) -> bool:
-        """Whether it is the right formula but for weights that are nearly 1."""
+        """Whether it is the right formula except for weights that are nearly 1."""
         weights = [self.weight(role).mean for role in self.candidate.roles]
         return not self.candidate.message and all(abs(w - 1) < NEAR for w in weights)
 
@@ -119,7 +119,7 @@ def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanati
 
 
 def _of_data(table: Table, candidate: Candidate) -> frozenset[str]:
-    """Return the roles that depend on the data only, but for what they should be."""
+    """Return the roles that depend on the data only, except for what they should be."""
     found = set()
     for role, column in candidate.roles.items():
         if column.startswith("L:") and table.is_of_data(column):

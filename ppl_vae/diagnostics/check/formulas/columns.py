@@ -59,7 +59,7 @@ class Features:
     Args:
         pair: the pair.
         truth: its terms.
-        with_draws: whether to draw anew in wrong ways, which costs a pass through the model each.
+        with_draws: whether to draw again in wrong ways, which costs a pass through the model each.
         with_ratios: whether importance ratios are seen to enter.
     """
 

@@ -91,7 +91,7 @@ def wrong_draws(
     """Return columns with another scale or another way to draw, for Normal latents and priors.
 
     Args:
-        draws: the draws; where their noise is known, z is drawn anew from it.
+        draws: the draws; where their noise is known, z is drawn again from it.
         latents: sites of the guide.
         priors: the same sites of the model.
         blank: zeros, (particles, examples).

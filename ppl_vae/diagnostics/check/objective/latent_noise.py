@@ -156,7 +156,7 @@ class Inject(Messenger):
 
 
 def has_score(fn: Any) -> bool:  # noqa: ANN401
-    """Return whether a draw's gradient is had by its log-density, not through the draw."""
+    """Return whether a draw's gradient is taken by its log-density, not through the draw."""
     return not is_reparameterised(fn) or type(base(fn)).__name__ in INEXACT
 
 
