@@ -25,8 +25,8 @@ def directions(pair: Pair, seed: int) -> dict[str, Tensor]:
     """Return a random direction of unit length for each parameter group, of entries +-c.
 
     One number per group and replicate, the gradient's component along it, is what the test of the
-    gradient's bias looks at: a bias anywhere in the group shows in it, except for a set of directions
-    of probability zero, and it costs no matrix of the size of the parameters.
+    gradient's bias looks at: a bias anywhere in the group shows in it, except for directions of
+    probability zero, and it costs no matrix of the size of the parameters.
     """
     result = {}
     with seeded(derive(seed, "directions"), pair.device):

@@ -30,9 +30,9 @@ class Treatment:
     Attributes:
         site: its name.
         role: ``observed``, ``latent`` or ``auxiliary`` (in the guide alone).
-        how: how its divergence is computed: ``closed form``, ``sampled``, ``Delta`` (sampled, though
-            counted as closed form by Pyro), ``enumerated`` or ``infinite``; ``given`` for observed
-            sites.
+        how: how its divergence is computed: ``closed form``, ``sampled``, ``Delta`` (sampled,
+            though counted as closed form by Pyro), ``enumerated`` or ``infinite``; ``given`` for
+            observed sites.
         is_valid: whether the estimate so made has the right expectation.
         why: the reason, in words.
         source: the guide's site that holds the distribution.

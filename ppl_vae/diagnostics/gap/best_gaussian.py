@@ -61,8 +61,8 @@ def best_gaussian(
 
     at fixed points e_i whose mean and covariance are a standard Normal's: the search has no noise,
     and is exact where log p(x, z) is quadratic in z. From each of `starting_points` it goes to its
-    end on few points, and from there on with more, except for what is far below the highest or at the
-    same place. Draws come from torch's global stream.
+    end on few points, and from there on with more, except for what is far below the highest, or at
+    the same place. Draws come from torch's global stream.
 
     Args:
         code: pair and data.
