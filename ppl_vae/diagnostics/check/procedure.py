@@ -14,12 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.gradients import Gradients
+from ppl_vae.diagnostics.check.gradients import GradientComparison
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.settings import Settings
 from ppl_vae.diagnostics.check.statistics import NOISE, ONE
 from ppl_vae.diagnostics.check.truth import Truth
-from ppl_vae.diagnostics.check.value import Value
+from ppl_vae.diagnostics.check.value import ValueCheck
 from ppl_vae.diagnostics.check.verdict import (
     ElboCheck,
     Finding,
@@ -58,7 +58,7 @@ class Check:
         self._settings = Settings(
             pair, self._truth, x, seed=seed, count=NUM_SETTINGS, fits=self._fits
         )
-        self._value = Value(
+        self._value = ValueCheck(
             pair,
             objective,
             self._truth,
@@ -114,7 +114,7 @@ class Check:
                     weights[name] = explanation.weight(role).mean
         nearest = self._value.rounds.nearest
         entering = {n: nearest[n] for n in nearest.names if n.startswith(NOISE)}
-        gradients = Gradients(
+        gradients = GradientComparison(
             self._pair,
             self._objective,
             self._truth,

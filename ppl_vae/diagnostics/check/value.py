@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.explanation import Explanation, by_search, explain
-from ppl_vae.diagnostics.check.formulas import Features
+from ppl_vae.diagnostics.check.formulas import CandidateColumns
 from ppl_vae.diagnostics.check.objective import Objective, WithoutDropout
 from ppl_vae.diagnostics.check.replicates import Collector, SequentialTest
 from ppl_vae.diagnostics.check.settings import Settings
-from ppl_vae.diagnostics.check.statistics import Table, data_constant
+from ppl_vae.diagnostics.check.statistics import Regression, data_constant
 from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.diagnostics.check.verdict import Finding, Quantities, findings, leftover
 from ppl_vae.elbos.closed_kl import base
@@ -23,7 +23,7 @@ LOG_P_DATA = math.log(0.05)
 MOST_ODDITIES = 3
 
 
-class Value:
+class ValueCheck:
     """Replicates of an objective's value, and what they say.
 
     Args:
@@ -66,7 +66,7 @@ class Value:
         """Return what is wrong, with its cause where one is known."""
         if not self.rounds.is_wrong:
             return self._exactly_wrong()
-        if self._truth.observed and self.collector.habits.ignores_data:
+        if self._truth.observed and self.collector.repeated_calls.ignores_data:
             message = (
                 "the objective is the same where all data are 0: does it use what it is passed?"
             )
@@ -114,7 +114,7 @@ class Value:
     def _without_dropout(self) -> list[Finding]:
         """Return what is wrong if dropout's masks are held at their mean, if that is known."""
         with WithoutDropout():
-            still = Value(
+            still = ValueCheck(
                 self._pair,
                 self._objective,
                 Truth(self._pair, self._x, steady=True),
@@ -156,10 +156,10 @@ class Value:
         best: Explanation | None = None
         for with_draws in (False,) if quickly else (False, True):
             limit = 4 if matched and (exact or quickly) else 10 if with_draws else 30
-            features = Features(
+            features = CandidateColumns(
                 self._pair, self._truth, with_draws=with_draws, with_ratios=with_ratios
             )
-            table = Table(
+            table = Regression(
                 self.collector.samples(features, limit=limit),
                 matched=matched,
                 tolerance=self.collector.seen.tolerance,
@@ -183,7 +183,7 @@ class Value:
         if found.is_exact:
             return False
         candidate = found.candidate
-        if self.collector.habits.repeats and candidate.is_drawn:
+        if self.collector.repeated_calls.repeats and candidate.is_drawn:
             return True  # the same value each time is no draw
         # Noise that is none of the terms' may pass for pieces of them, or for a quantity added.
         others = self.collector.seen.drops or self.collector.seen.others

@@ -11,10 +11,10 @@ from ppl_vae.diagnostics.check.explanation.candidate import (
     wrong_draws,
     wrong_likelihoods,
 )
-from ppl_vae.diagnostics.check.statistics import Table
+from ppl_vae.diagnostics.check.statistics import Regression
 
 
-def candidates(table: Table) -> Iterator[Candidate]:
+def candidates(table: Regression) -> Iterator[Candidate]:
     """Yield the formulas that the table's columns allow, the simplest first."""
     columns = set(table.samples[0].columns)
     noise = table.noise
@@ -31,7 +31,7 @@ def candidates(table: Table) -> Iterator[Candidate]:
     yield from _extras(table, columns, right, noise)
 
 
-def _by_batch(table: Table, right: dict[str, str], noise: list[str]) -> Iterator[Candidate]:
+def _by_batch(table: Regression, right: dict[str, str], noise: list[str]) -> Iterator[Candidate]:
     """Yield formulas in which some terms are multiplied or divided by the batch's size."""
     size = table.batch_size
     if np.ptp(size) == 0:
@@ -61,7 +61,7 @@ def _by_batch(table: Table, right: dict[str, str], noise: list[str]) -> Iterator
             yield Candidate("reduction", what, f"{which}, {hint}.", changed, scaled, cost=3.0)
 
 
-def _pieces(table: Table, columns: set[str], noise: list[str]) -> Iterator[Candidate]:
+def _pieces(table: Regression, columns: set[str], noise: list[str]) -> Iterator[Candidate]:
     """Yield the right formula with a weight for every piece of its terms."""
     likelihood = [n for n in columns if n.startswith("L:")]
     latent = [n for n in ("P:loc^2", "P:scale^2", "P:log", "H:log") if n in columns]
@@ -110,7 +110,9 @@ def _is_site(name: str, columns: set[str]) -> bool:
     return name not in known and name in columns
 
 
-def _wrong_divergences(table: Table, columns: set[str], noise: list[str]) -> Iterator[Candidate]:
+def _wrong_divergences(
+    table: Regression, columns: set[str], noise: list[str]
+) -> Iterator[Candidate]:
     told = {
         "reversed KL": "the KL is KL(p || q): its arguments are swapped.",
         "|KL|": "the KL enters by its absolute value.",
@@ -179,7 +181,7 @@ def _bounds(columns: set[str]) -> Iterator[Candidate]:
 
 
 def _extras(
-    table: Table, columns: set[str], right: dict[str, str], noise: list[str]
+    table: Regression, columns: set[str], right: dict[str, str], noise: list[str]
 ) -> Iterator[Candidate]:
     names = ["L^2", "KL^2", "sum(log scale)^2", "|sum(log scale)|", "sum(loc)", "sum(scale)"]
     names += ["sum(|z|)"]

@@ -14,7 +14,7 @@ from ppl_vae.diagnostics.check.explanation.selection import Explanation, explain
 from ppl_vae.diagnostics.check.formulas import Family, families, terms
 from ppl_vae.diagnostics.check.replicates import Collector
 from ppl_vae.diagnostics.check.settings import Draws
-from ppl_vae.diagnostics.check.statistics import Table
+from ppl_vae.diagnostics.check.statistics import Regression
 from ppl_vae.diagnostics.check.truth import Terms
 
 REPLICATES, GRID = 4, 14
@@ -42,7 +42,7 @@ def by_search(
     samples = collector.samples(keep, limit=REPLICATES)
     if len(kept) != len(samples) or not collector.matched:
         return None
-    table = Table(samples, matched=True, tolerance=collector.seen.tolerance)
+    table = Regression(samples, matched=True, tolerance=collector.seen.tolerance)
     noise = table.noise
     best: Explanation | None = None
     for number, family in enumerate(families(kept[0])):
@@ -62,7 +62,9 @@ def by_search(
     return best
 
 
-def _member(table: Table, kept: list[Terms], family: Family, name: str, noise: list[str]) -> float:
+def _member(
+    table: Regression, kept: list[Terms], family: Family, name: str, noise: list[str]
+) -> float:
     """Set the column `name` to the member that is nearest to the objective; return its number."""
     target = np.array([sample.values.mean() for sample in table.samples])
     others = ["L"] if family.role == "KL" else ["P", "H"]
@@ -96,7 +98,7 @@ def _member(table: Table, kept: list[Terms], family: Family, name: str, noise: l
     return number
 
 
-def _set(table: Table, kept: list[Terms], family: Family, name: str, number: float) -> None:
+def _set(table: Regression, kept: list[Terms], family: Family, name: str, number: float) -> None:
     rows = []
     for sample, right in zip(table.samples, kept, strict=True):
         column = family.column(right, number).double().mean(-1).cpu().numpy()

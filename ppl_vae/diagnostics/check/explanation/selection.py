@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ppl_vae.diagnostics.check.explanation.candidate_list import Candidate, candidates
-from ppl_vae.diagnostics.check.statistics import LOG_P_LIMIT, ONE, Z_LIMIT, Fit, Table, is_off
+from ppl_vae.diagnostics.check.statistics import (
+    LOG_P_LIMIT,
+    ONE,
+    Z_LIMIT,
+    Fit,
+    Regression,
+    is_off,
+)
 from ppl_vae.diagnostics.estimate import Estimate
 
 PER_WEIGHT = 8.0
@@ -77,7 +84,7 @@ class Explanation:
         return not ignore_constants and constant_is_off(self)
 
 
-def explain(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation | None:
+def explain(table: Regression, *, ignore_constants: bool, exact: bool) -> Explanation | None:
     """Return the simplest formula that explains the objective, or None.
 
     Where the right terms at the objective's own noise leave no noise (`exact`), what explains
@@ -96,7 +103,7 @@ def explain(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation
     return found
 
 
-def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanation | None:
+def _simplest(table: Regression, *, ignore_constants: bool, exact: bool) -> Explanation | None:
     best: Explanation | None = None
     known = table.samples[0].columns
     right = _right(table, ignore=ignore_constants)
@@ -118,7 +125,7 @@ def _simplest(table: Table, *, ignore_constants: bool, exact: bool) -> Explanati
     return best
 
 
-def _of_data(table: Table, candidate: Candidate) -> frozenset[str]:
+def _of_data(table: Regression, candidate: Candidate) -> frozenset[str]:
     """Return the roles that depend on the data only, except for what they should be."""
     found = set()
     for role, column in candidate.roles.items():
@@ -132,18 +139,18 @@ def _of_data(table: Table, candidate: Candidate) -> frozenset[str]:
 
 
 def explained(
-    table: Table, candidate: Candidate, *, ignore: bool, exact: bool
+    table: Regression, candidate: Candidate, *, ignore: bool, exact: bool
 ) -> list[Explanation]:
     """Return the ways, if any, in which one formula explains the objective."""
     return list(_tried(table, candidate, _right(table, ignore=ignore), ignore=ignore, exact=exact))
 
 
-def _right(table: Table, *, ignore: bool) -> Fit:
+def _right(table: Regression, *, ignore: bool) -> Fit:
     return table.fit([ONE] if ignore else [], {"L": 1.0, "P": 1.0, "H": 1.0}, table.noise)
 
 
 def _tried(
-    table: Table, candidate: Candidate, right: Fit, *, ignore: bool, exact: bool
+    table: Regression, candidate: Candidate, right: Fit, *, ignore: bool, exact: bool
 ) -> Iterator[Explanation]:
     for found in _fits(table, candidate, ignore):
         if found.fit.log_p < LOG_P_LIMIT or (exact and not found.is_exact):
@@ -169,7 +176,7 @@ def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
     return bool(own < EXPLAINED * other)
 
 
-def _fits(table: Table, candidate: Candidate, ignore: bool) -> list[Explanation]:  # noqa: FBT001
+def _fits(table: Regression, candidate: Candidate, ignore: bool) -> list[Explanation]:  # noqa: FBT001
     columns = list(dict.fromkeys(candidate.roles.values()))
     loose = [candidate.roles[role] for role in candidate.free]
     held = dict.fromkeys((c for c in columns if c not in loose), 1.0)

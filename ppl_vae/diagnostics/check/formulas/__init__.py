@@ -1,6 +1,6 @@
 """What an objective may be made of: the right terms, and the wrong ones that people write."""
 
-from ppl_vae.diagnostics.check.formulas.columns import Features, terms
+from ppl_vae.diagnostics.check.formulas.columns import CandidateColumns, terms
 from ppl_vae.diagnostics.check.formulas.families import Family, families
 from ppl_vae.diagnostics.check.formulas.wrong_draws import (
     NOISES,
@@ -16,7 +16,7 @@ __all__ = [
     "SCALES",
     "SHARES",
     "Family",
-    "Features",
+    "CandidateColumns",
     "bounds",
     "families",
     "shared_noise",

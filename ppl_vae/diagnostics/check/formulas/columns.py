@@ -53,7 +53,7 @@ def terms(right: Terms, *, with_ratios: bool) -> dict[str, Tensor]:
     return found | (ratios(right) if with_ratios else {})
 
 
-class Features:
+class CandidateColumns:
     """All columns that are tried out where the right terms do not explain an objective.
 
     Args:

@@ -1,5 +1,5 @@
 """An objective's gradients beside the right ones."""
 
-from ppl_vae.diagnostics.check.gradients.comparison import Gradients
+from ppl_vae.diagnostics.check.gradients.comparison import GradientComparison
 
-__all__ = ["Gradients"]
+__all__ = ["GradientComparison"]

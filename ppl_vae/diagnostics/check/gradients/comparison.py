@@ -47,7 +47,7 @@ class _Rows:
     sampled: list[Tensor] = field(default_factory=list)
 
 
-class Gradients:
+class GradientComparison:
     """Collects blocks of gradients at a few settings.
 
     Args:

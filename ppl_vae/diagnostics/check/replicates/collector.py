@@ -19,8 +19,8 @@ from ppl_vae.diagnostics.check.objective import (
     start_streams,
 )
 from ppl_vae.diagnostics.check.replicates.noise_matching import explaining, variances
-from ppl_vae.diagnostics.check.replicates.observed_noise import Seen
-from ppl_vae.diagnostics.check.replicates.repeated_calls import Habits
+from ppl_vae.diagnostics.check.replicates.observed_noise import ObservedNoise
+from ppl_vae.diagnostics.check.replicates.repeated_calls import RepeatedCalls
 from ppl_vae.diagnostics.check.settings import Columns, Draws, Sample, Settings, Visit
 from ppl_vae.diagnostics.check.truth import Terms, Truth
 from ppl_vae.pair import Pair
@@ -64,7 +64,7 @@ class Collector:
         self.matched: bool | None = None
         self.num_replicates = 0
         self.skipped = 0
-        self.seen = Seen(truth)
+        self.seen = ObservedNoise(truth)
 
     def more(self, replicates: int) -> None:
         """Add so many replicates at every setting."""
@@ -105,9 +105,9 @@ class Collector:
         return len(next(iter(noise.values()))) if noise else 0
 
     @property
-    def habits(self) -> Habits:
+    def repeated_calls(self) -> RepeatedCalls:
         """What the objective does when it is called again."""
-        return Habits(self._objective, self._settings, self._visits, self._stream(0, 0))
+        return RepeatedCalls(self._objective, self._settings, self._visits, self._stream(0, 0))
 
     def _stream(self, number: int, replicates: int) -> int:
         return derive(self._seed, "objective", number, replicates)

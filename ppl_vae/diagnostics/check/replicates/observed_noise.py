@@ -17,7 +17,7 @@ from ppl_vae.diagnostics.check.statistics import TOLERANCE
 from ppl_vae.diagnostics.check.truth import Truth
 
 
-class Seen:
+class ObservedNoise:
     """Takes an objective's noise for draws of the latents, and keeps what else it saw.
 
     Args:

@@ -11,7 +11,7 @@ from ppl_vae.diagnostics.check.settings import Settings, Visit
 CHANGED = 1e-4
 
 
-class Habits:
+class RepeatedCalls:
     """Calls the objective again where it was first called, at the same random numbers.
 
     Args:

@@ -14,7 +14,7 @@ from ppl_vae.diagnostics.check.statistics import (
     LOG_P_LIMIT,
     ONE,
     Fit,
-    Table,
+    Regression,
     data_constant,
     each_skewness,
     is_off,
@@ -145,15 +145,15 @@ class SequentialTest:
                 seen.append(place)
         return seen
 
-    def _tabulated(self, *, with_ratios: bool) -> Table:
+    def _tabulated(self, *, with_ratios: bool) -> Regression:
         def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
             return terms(draws.terms, with_ratios=with_ratios)
 
         return self._table(self._collector.samples(columns))
 
-    def _table(self, samples: list[Sample]) -> Table:
+    def _table(self, samples: list[Sample]) -> Regression:
         matched, tolerance = bool(self._collector.matched), self._collector.seen.tolerance
-        return Table(samples, matched=matched, tolerance=tolerance)
+        return Regression(samples, matched=matched, tolerance=tolerance)
 
     def _ratios_enter(self) -> bool:
         table = self._tabulated(with_ratios=True)

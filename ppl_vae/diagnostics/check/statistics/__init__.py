@@ -6,8 +6,13 @@ from ppl_vae.diagnostics.check.statistics.decisions import (
     data_constant,
     is_off,
 )
-from ppl_vae.diagnostics.check.statistics.errors_in_variables import NOISE, ONE, TOLERANCE, Table
 from ppl_vae.diagnostics.check.statistics.fit import Fit
+from ppl_vae.diagnostics.check.statistics.regression import (
+    NOISE,
+    ONE,
+    TOLERANCE,
+    Regression,
+)
 from ppl_vae.diagnostics.check.statistics.skewed_means import corrected, each_skewness, skewness
 
 __all__ = [
@@ -17,7 +22,7 @@ __all__ = [
     "TOLERANCE",
     "Z_LIMIT",
     "Fit",
-    "Table",
+    "Regression",
     "corrected",
     "data_constant",
     "each_skewness",

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ppl_vae.diagnostics.check.statistics.errors_in_variables import ONE, Table
 from ppl_vae.diagnostics.check.statistics.fit import Fit
+from ppl_vae.diagnostics.check.statistics.regression import ONE, Regression
 from ppl_vae.diagnostics.estimate import Estimate
 
 LOG_P_LIMIT = math.log(1e-6)
@@ -22,7 +22,7 @@ def is_off(weight: Estimate[float], right: float = 1.0) -> bool:
     )
 
 
-def data_constant(table: Table) -> Fit:
+def data_constant(table: Regression) -> Fit:
     """Fit a constant for every batch: what depends on the data and not on the parameters."""
     batches = [sample.setting.index for sample in table.samples]
     names = []

@@ -22,7 +22,7 @@ def leftover(rms: float, truth: Truth, collector: Collector) -> Finding:
         truth: the right terms.
         collector: of the draws.
     """
-    habits = collector.habits
+    repeated_calls = collector.repeated_calls
     likelihood = "log_likelihood, " if truth.observed else ""
     message = (
         f"the objective is no weighted sum of {likelihood}log_prior and entropy: the nearest "
@@ -33,11 +33,11 @@ def leftover(rms: float, truth: Truth, collector: Collector) -> Finding:
         message += " It draws Bernoulli noise of its own: dropout left on?"
     if collector.seen.others:
         message += " It draws other noise than that of z: is some added to the data, or to z?"
-    if habits.repeats:
+    if repeated_calls.repeats:
         message += (
             " It returns the same value each time: is its noise drawn once, or a seed set inside?"
         )
-    elif habits.changes:
+    elif repeated_calls.changes:
         message += (
             " The same random numbers gave another value in a later call: does it keep a state, "
             "such as a schedule of the KL's weight, or a generator of its own?"

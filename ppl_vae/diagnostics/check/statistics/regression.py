@@ -19,7 +19,7 @@ MATERIAL = 1e-4
 SPANNED = 1e-3
 
 
-class Table:
+class Regression:
     """Means over the replicates and their covariances, setting by setting.
 
     Args:
@@ -63,12 +63,12 @@ class Table:
         self._split.pop(name, None)
         return name
 
-    def where(self, column: str) -> Table:
+    def where(self, column: str) -> Regression:
         """Return the table of those settings at which a column is 0 at all draws."""
         kept = [sample for sample in self.samples if not sample.columns[column].any()]
         if len(kept) == len(self.samples):
             return self
-        return Table(kept, matched=self.matched, tolerance=self.tolerance)
+        return Regression(kept, matched=self.matched, tolerance=self.tolerance)
 
     @property
     def noise(self) -> list[str]:
