@@ -21,6 +21,8 @@ from ppl_vae.pair import Pair
 LOG_P_DATA = math.log(0.05)
 # One slip has few consequences; what differs from the ELBO in more ways is another objective.
 MOST_ODDITIES = 3
+# Replicates at which a formula that is exact draw by draw is told from others.
+FEW = 4
 
 
 class ValueCheck:
@@ -154,8 +156,7 @@ class ValueCheck:
         exact, matched = self.rounds.is_exact, bool(self.collector.matched)
         with_ratios = self.rounds.with_ratios
         best: Explanation | None = None
-        for with_draws in (False,) if quickly else (False, True):
-            limit = 4 if matched and (exact or quickly) else 10 if with_draws else 30
+        for with_draws, limit, only_exact in self._plans(quickly=quickly):
             features = CandidateColumns(
                 self._pair, self._truth, with_draws=with_draws, with_ratios=with_ratios
             )
@@ -164,7 +165,7 @@ class ValueCheck:
                 matched=matched,
                 tolerance=self.collector.seen.tolerance,
             )
-            found = explain(table, ignore_constants=self._ignore, exact=exact or quickly)
+            found = explain(table, ignore_constants=self._ignore, exact=only_exact)
             if found is not None and (best is None or found.score < best.score):
                 best = found
             if best is not None and best.is_exact:
@@ -177,6 +178,19 @@ class ValueCheck:
                 if found is not None:
                     return found
         return None if best is None or self._is_doubtful(best) else best
+
+    def _plans(self, *, quickly: bool) -> list[tuple[bool, int, bool]]:
+        """Return what to try: with wrong draws?, replicates, and only what leaves no noise?
+
+        At an objective's own noise few replicates tell whether a formula is exact.
+        """
+        if quickly:
+            return [(False, FEW, True)]
+        if not self.collector.matched:
+            return [(False, 30, False), (True, 10, False)]
+        if self.rounds.is_exact:
+            return [(False, FEW, True), (True, FEW, True)]
+        return [(False, 30, False), (True, FEW, True), (True, 10, False)]
 
     def _is_doubtful(self, found: Explanation) -> bool:
         """Return whether a formula that leaves noise may fit by chance."""
