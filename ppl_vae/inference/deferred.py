@@ -7,8 +7,10 @@ import inspect
 from types import CellType, FunctionType
 from typing import Any
 
-from pyro.infer import ELBO
+from pyro.infer import ELBO, traceenum_elbo
 from torch import Tensor
+
+from ppl_vae.inference.whole_dice import WholeDice
 
 
 def deferred(elbo: ELBO) -> ELBO:
@@ -22,13 +24,14 @@ def deferred(elbo: ELBO) -> ELBO:
     Args:
         elbo: any estimator; one whose class names none of the three is returned as it is.
     """
-    cls = type(elbo)
+    # A Jit class is the same estimator, which torch.jit would trace.
+    cls = next(c for c in type(elbo).__mro__ if not c.__name__.startswith("Jit"))
     rebound: dict[str, Any] = {}
     for name in dir(cls):
         function = inspect.getattr_static(cls, name)
         if isinstance(function, FunctionType) and _waits(inspect.unwrap(function)):
             rebound[name] = _rebind(function)
-    if not rebound:
+    if not rebound and cls is type(elbo):
         return elbo
     twin = copy.copy(elbo)
     twin.__class__ = type(cls.__name__, (cls,), rebound)
@@ -67,4 +70,5 @@ def _unchecked(value: Tensor | float, *_: object, **__: object) -> Tensor | floa
     return value
 
 
-_WAITS = {"torch_item": _detached, "warn_if_nan": _unchecked}
+_WAITS: dict[str, Any] = {"torch_item": _detached, "warn_if_nan": _unchecked, "Dice": WholeDice}
+_WAITS["_compute_dice_elbo"] = _rebind(traceenum_elbo._compute_dice_elbo)

@@ -25,14 +25,36 @@ class UntraceableError(Exception):
     """A program cannot be traced; the text says why, for the one message that tells the user."""
 
 
+class WholeNumbers:
+    """A tensor of whole numbers whose entries are part of a graph."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor, self._version = tensor, tensor._version
+        self._old = tensor.clone()
+
+    def is_current(self) -> bool:
+        """Return whether the entries are as they were."""
+        if self.tensor.is_cuda:  # a look at them is a wait
+            return self.tensor._version == self._version
+        return torch.equal(self.tensor, self._old)
+
+
 class ReadingConstants(TorchFunctionMode):
     """Lets a traced program read a tensor as a Python value only if it never varies.
 
     A tensor that was made from nothing but sizes and literals (``torch.arange``, the indices of a
-    plate that is a loop) has the same value in every run, so reading it is harmless. Reading
-    anything that depends on data, parameters or draws would freeze the value of this one run in
-    the graph.
+    plate that is a loop) has the same value in every run, so reading it is harmless. So is
+    reading whole numbers that the program keeps (the permutation of a flow) while they stay as
+    they are. Reading anything else that depends on data, parameters or draws would freeze the
+    value of this one run in the graph.
+
+    Attributes:
+        kept: the program's tensors of whole numbers that were read.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[WholeNumbers] = []
 
     def __torch_function__(
         self,
@@ -42,10 +64,14 @@ class ReadingConstants(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         name = getattr(func, "__name__", "")
-        if name not in _LEAVING or get_proxy_mode() is None:
+        if get_proxy_mode() is None:
+            return func(*args, **(kwargs or {}))
+        if name == "__getitem__":
+            return func(args[0], self._selection(args[1]))
+        if name not in _LEAVING:
             return func(*args, **(kwargs or {}))
         for value in args:
-            if isinstance(value, torch.Tensor) and _varies(value):
+            if isinstance(value, torch.Tensor) and self._varies(value):
                 raise UntraceableError(
                     f"it reads a tensor's value in Python ({name.strip('_')}), so that its course "
                     "depends on data, parameters or draws"
@@ -53,27 +79,57 @@ class ReadingConstants(TorchFunctionMode):
         with disable_proxy_modes_tracing():
             return func(*args, **(kwargs or {}))
 
+    def _selection(self, index: Any) -> Any:  # noqa: ANN401
+        """Return an index in which single whole numbers that never vary are no tensors."""
+        if isinstance(index, tuple):
+            return tuple(map(self._selection, index))
+        if (
+            not isinstance(index, torch.Tensor)
+            or index.dim()
+            or not _is_whole(index)
+            or self._varies(index)
+        ):
+            return index
+        with disable_proxy_modes_tracing():
+            return int(index)
 
-def _varies(tensor: torch.Tensor) -> bool:
-    mode = get_proxy_mode()
-    found = get_proxy_slot(tensor, mode.tracer, None) if mode is not None else None
-    if found is None:
-        # Not seen yet: a tensor of the program's own, whose entries it may change any time.
-        return True
-    pending: list[Node] = [found.proxy.node]
-    seen: set[Node] = set()
-    while pending:
-        node = pending.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.op in ("placeholder", "get_attr") and not _is_literal(node):
+    def _varies(self, tensor: torch.Tensor) -> bool:
+        mode = get_proxy_mode()
+        assert mode is not None  # the caller has seen it
+        found = get_proxy_slot(tensor, mode.tracer, None)
+        if found is None:
+            return self._is_not_kept(tensor)
+        pending: list[Node] = [found.proxy.node]
+        seen: set[Node] = set()
+        while pending:
+            node = pending.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if node.op == "placeholder":
+                return True
+            if node.op == "get_attr" and not _is_literal(node):
+                held = getattr(mode.tracer.root, str(node.target))  # pyright: ignore
+                if self._is_not_kept(held):
+                    return True
+            tags = getattr(node.target, "tags", ())
+            if torch.Tag.nondeterministic_seeded in tags:
+                return True
+            pending += node.all_input_nodes
+        return False
+
+    def _is_not_kept(self, tensor: torch.Tensor) -> bool:
+        """Return whether the program may change a tensor of its own, which else is watched."""
+        if not _is_whole(tensor):
             return True
-        tags = getattr(node.target, "tags", ())
-        if torch.Tag.nondeterministic_seeded in tags:
-            return True
-        pending += node.all_input_nodes
-    return False
+        if not any(kept.tensor is tensor for kept in self.kept):
+            with disable_proxy_modes_tracing():
+                self.kept.append(WholeNumbers(tensor))
+        return False
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _is_literal(node: Node) -> bool:

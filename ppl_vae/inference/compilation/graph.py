@@ -14,7 +14,11 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph import CodeGen
 
-from ppl_vae.inference.compilation.constants import ReadingConstants, UntraceableError
+from ppl_vae.inference.compilation.constants import (
+    ReadingConstants,
+    UntraceableError,
+    WholeNumbers,
+)
 from ppl_vae.inference.compilation.noise import Draw, lift_draws
 
 aten = torch.ops.aten
@@ -38,6 +42,7 @@ class Graph:
         changed: places among inputs and captured tensors of what the function changes.
         num_inputs: how many tensors the function takes.
         num_results: how many it returns.
+        kept: tensors of whole numbers whose entries are part of the graph.
     """
 
     module: GraphModule
@@ -46,6 +51,7 @@ class Graph:
     num_inputs: int
     num_results: int
     draws: list[Draw] = field(default_factory=list)
+    kept: list[WholeNumbers] = field(default_factory=list)
 
     @torch.no_grad()
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
@@ -75,7 +81,7 @@ def trace(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -
             recorded.
     """
     try:
-        with TRACING, ReadingConstants():
+        with TRACING, ReadingConstants() as reading:
             recorded = make_fx(
                 lambda *given: tuple(function(*given)), decomposition_table=_MARKED
             )(*inputs)
@@ -96,6 +102,10 @@ def trace(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -
         with TRACING, torch.no_grad():
             graph.module = make_fx(functionalize(recorded, remove="mutations"))(*given)
         graph.changed = _changes_as_results(graph.module)
+    graph.kept = reading.kept
+    held = [*inputs, *captured]
+    if any(held[place] is kept.tensor for place in graph.changed for kept in graph.kept):
+        raise UntraceableError("it reads a tensor's value in Python and changes it")
     graph.draws = lift_draws(graph.module)
     return graph
 

@@ -13,6 +13,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ppl_vae.inference.compilation.assignment import assigned_in_place
 from ppl_vae.inference.compilation.chunk import Chunk
 from ppl_vae.inference.compilation.constants import UntraceableError
 from ppl_vae.inference.compilation.graph import TRACING, Graph, trace
@@ -51,6 +52,8 @@ class Stepper:
         parameters: what is trained.
         optimizer: who changes them.
         roots: the objects whose Python state the graph holds.
+        trials: what the graph is compared with where that is not `program`: functions that leave
+            gradients and return the loss, each with the arguments that stand for it.
         backend: ``inductor`` or ``eager``.
         cuda_graph: whether the compiled step's kernels are launched as one, on a GPU.
         autocast: makes the context of the traced run, for lower precision.
@@ -67,6 +70,7 @@ class Stepper:
         optimizer: PyroOptim | Optimizer,
         roots: Sequence[object],
         *,
+        trials: Sequence[tuple[Callable[[], Tensor], Tensors]] = (),
         backend: str,
         cuda_graph: bool = True,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -78,7 +82,8 @@ class Stepper:
         device = self.parameters[0].device
         with TRACING, pyro.validation_enabled(False):  # noqa: FBT003
             self.watch = Watch(roots)
-            graph = self._try(arguments, device)
+            own = (lambda: self._program(*arguments), arguments)
+            graph = self._try(arguments, list(trials or [own]), device)
         self._trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
         self.graph: Graph = graph
         self._chunks: dict[tuple[int, bool], Chunk] = {}
@@ -96,6 +101,8 @@ class Stepper:
         name = self.watch.changed()
         if name is not None:
             return f"{name} has changed"
+        if not all(kept.is_current() for kept in self.graph.kept):
+            return "a tensor that the program reads in Python has changed"
         if [p.data_ptr() for p in self.parameters] != self._pointers:
             return "parameters have moved"
         if self.updates is not None and not self.updates.is_current():
@@ -151,20 +158,27 @@ class Stepper:
             if not _alike(first, second, tolerances):
                 raise UntraceableError("compiled, it gives other numbers than uncompiled")
 
-    def _try(self, arguments: Tensors, device: torch.device) -> Graph:
+    def _try(
+        self,
+        arguments: Tensors,
+        trials: Sequence[tuple[Callable[[], Tensor], Tensors]],
+        device: torch.device,
+    ) -> Graph:
         """Trace the program; raise unless the graph gives its losses and gradients."""
         old = [(p, p.grad) for p in self.parameters]
         try:
+            trials = [trials[i % len(trials)] for i in range(len(_SEEDS))]
             expected = [
-                self._seeded(seed, device, lambda: self._run(arguments)) for seed in _SEEDS
+                self._seeded(seed, device, lambda run=run: self._run(run))
+                for seed, (run, _) in zip(_SEEDS, trials, strict=True)
             ]
             self._reached = [g is not None for g in expected[0][1:]]
             if self._autocast is not nullcontext:
-                self._tell_precision(arguments, device, expected[0][0])
+                self._tell_precision(trials[0][0], device, expected[0][0])
             graph = self._seeded(3, device, lambda: self._trace(arguments))
             given = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
-            for seed, outcome in zip(_SEEDS, expected, strict=True):
-                found = self._seeded(seed, device, lambda: graph(*arguments, *given))
+            for seed, outcome, (_, like) in zip(_SEEDS, expected, trials, strict=True):
+                found = self._seeded(seed, device, lambda like=like: graph(*like, *given))
                 wanted = [t for t in outcome if t is not None]
                 if not all(_alike(a, b, _SAME) for a, b in zip(found, wanted, strict=True)):
                     raise UntraceableError(
@@ -176,11 +190,13 @@ class Stepper:
                 parameter.grad = gradient
         return graph
 
-    def _tell_precision(self, arguments: Tensors, device: torch.device, loss: Tensor) -> None:
+    def _tell_precision(
+        self, run: Callable[[], Tensor], device: torch.device, loss: Tensor
+    ) -> None:
         """Log by how much lower precision changes the loss."""
         lower, self._autocast = self._autocast, nullcontext
         try:
-            full = self._seeded(_SEEDS[0], device, lambda: self._run(arguments))[0]
+            full = self._seeded(_SEEDS[0], device, lambda: self._run(run))[0]
         finally:
             self._autocast = lower
         share = float((loss - full) / full.abs())
@@ -198,19 +214,22 @@ class Stepper:
                 raise UntraceableError(f"it changes a Python variable ({name}) as it runs")
         return result
 
-    def _run(self, arguments: Tensors) -> list[Any]:
+    def _run(self, program: Callable[[], Tensor]) -> list[Any]:
         """Return the loss, and each parameter's gradient or None."""
         for parameter in self.parameters:
             parameter.grad = None
-        with torch.enable_grad(), self._autocast():
-            loss = torch.as_tensor(self._program(*arguments))
+        with torch.enable_grad(), self._autocast(), assigned_in_place():
+            loss = program()
+            # ReweightedWakeSleep has several.
+            loss = torch.stack(loss) if isinstance(loss, tuple) else torch.as_tensor(loss)
         return [loss.detach(), *(p.grad for p in self.parameters)]
 
     def _trace(self, arguments: Tensors) -> Graph:
         given = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
 
         def function(*_: Tensor) -> list[Tensor]:
-            return [t for t in self._run(arguments) if t is not None]
+            run = self._run(lambda: self._program(*arguments))
+            return [t for t in run if t is not None]
 
         return trace(function, [*arguments, *given])
 

@@ -14,11 +14,12 @@ from pyro import poutine
 from pyro.infer import ELBO, SVI
 from pyro.optim import PyroOptim
 from torch import Tensor
+from torch.optim import LBFGS
 
 from ppl_vae import checks
 from ppl_vae.elbos.serving import enforced
 from ppl_vae.inference.batches import Batches
-from ppl_vae.inference.compilation.call import Call
+from ppl_vae.inference.compilation.call import Call, Numbers
 from ppl_vae.inference.compilation.constants import UntraceableError
 from ppl_vae.inference.compilation.lowering import BACKENDS
 from ppl_vae.inference.compilation.precision import autocast, check_precision
@@ -28,11 +29,12 @@ from ppl_vae.inference.deferred import deferred
 log = getLogger("ppl_vae.inference")
 Function = Callable[..., Any]
 
-# After so many traces for arguments of one shape, something changes all the time.
+# After so many traces for arguments of one kind, something changes all the time.
 MAX_TRACES = 4
+MAX_GRAPHS = 8
 
 
-class CompiledSVI:
+class CompiledSVI(SVI):
     """Pyro's ``SVI`` with a step that is traced once, compiled, and run without Python.
 
     The first step is Pyro's own. At the second one the whole step, guide, model, estimator,
@@ -48,8 +50,10 @@ class CompiledSVI:
 
     Python values that model and guide refer to (a scale in a closure, train or eval mode) are
     watched: when one changes, or an argument has a new shape or dtype, the step is traced again.
-    What cannot be traced is done by Pyro, after one message that says why. Messages go to the
-    logger ``ppl_vae.inference``: reasons as warnings, which Python shows; traces as information.
+    A number that is passed as an argument becomes an input of the graph when it has a second
+    value; for other values there are up to eight graphs. What cannot be traced is done by Pyro,
+    after one message that says why. Messages go to the logger ``ppl_vae.inference``: reasons as
+    warnings, which Python shows; traces as information.
 
     Args:
         model: a Pyro model.
@@ -57,18 +61,22 @@ class CompiledSVI:
         optim: a ``pyro.optim`` optimiser; Adam, AdamW, SGD and ClippedAdam, with ``clip_args``
             and schedules, become part of the compiled step, others take their steps themselves.
         loss: any ``pyro.infer.ELBO``, or a function as ``SVI`` takes it.
+        loss_and_grads: likewise; `loss_and_grads` and `evaluate_loss` are Pyro's own.
+        num_samples: as in ``SVI`` (deprecated there).
+        num_steps: likewise.
         backend: ``inductor``, or ``eager`` to run the traced operations one by one.
         precision: ``bf16`` multiplies matrices in bfloat16, where the processor can; the loss
             that this changes is logged.
         cuda_graph: on a GPU, launch a step's kernels as one CUDA graph, where CUDA can record it.
+        **kwargs: as in ``SVI``.
 
     Attributes:
-        is_compiled: whether the last step was done by a graph.
-        why_eager: why Pyro does the steps, or None.
+        why_eager: why Pyro did the last step, or None where a graph did.
 
     Raises:
         ValueError: an unknown backend or precision, or no bfloat16 here.
-        NotImplementedError: at the first step, an estimator that cannot be right for the program.
+        NotImplementedError: LBFGS, whose steps need the loss more than once; at the first step,
+            an estimator that cannot be right for the program.
 
     Example:
         >>> from pyro.infer import Trace_ELBO
@@ -88,42 +96,59 @@ class CompiledSVI:
         guide: Function,
         optim: PyroOptim,
         loss: ELBO | Function,
+        loss_and_grads: Function | None = None,
+        num_samples: int = 0,
+        num_steps: int = 0,
         *,
         backend: str = "inductor",
         precision: str | None = None,
         cuda_graph: bool = True,
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         checks.name("backend", backend, BACKENDS)
         check_precision(precision)
-        self.model, self.guide, self.optim, self.loss = model, guide, optim, loss
+        _check_optimizer(optim)
+        super().__init__(
+            model, guide, optim, loss, loss_and_grads, num_samples, num_steps, **kwargs
+        )
         self.backend, self.precision, self.cuda_graph = backend, precision, cuda_graph
-        self.why_eager: str | None = None
-        self.is_compiled = False
-        self._svi = SVI(model, guide, optim, loss)
-        plain = deferred(loss) if isinstance(loss, ELBO) else None
-        self._gradient: Function = getattr(plain, "loss_and_grads", self._svi.loss_and_grads)
+        self.why_eager: str | None = "no step was taken yet"
+        self._gave_up = False
+        self._elbo = loss
         self._parameters: dict[str, Tensor] = {}
         self._steppers: dict[object, Stepper] = {}
+        self._met: dict[object, int] = {}
         self._traces: dict[object, int] = {}
+        self._numbers = Numbers()
         self._lock = threading.RLock()
 
-    def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
-        """Take one step and return the loss before it, in nats.
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the last step was done by a graph."""
+        return self.why_eager is None
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Take one step and return the loss before it, in nats, as ``SVI`` does.
 
         Args:
-            *args: what model and guide take. Tensors are inputs of the graph; other values are
-                written into it, so each new one means a trace: pass what varies as a tensor.
+            *args: what model and guide take. Tensors are inputs of the graph, and so are numbers
+                from their second value on; every new value of anything else, and of a number on
+                which the program's course depends, means a graph of its own.
             **kwargs: likewise.
         """
         with self._lock, checks.own_words():
-            return float(self._steps([Call(args, kwargs)])[-1])
+            loss = self._steps([Call(args, kwargs)])[-1]
+            return float(loss) if loss.dim() == 0 else tuple(loss.tolist())
 
-    def run(self, *args: Any, num_steps: int, **kwargs: Any) -> Tensor:  # noqa: ANN401
+    def run(self, *args: Any, num_steps: int | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
         """Take steps on the same arguments; return their losses, (num_steps,), in nats.
 
         Nothing waits for the device in between. Small steps are taken several at a time; their
-        noise is drawn together, so it is not that of `step` under the same seed.
+        noise is drawn together, so it is not that of `step` under the same seed. Without
+        `num_steps` this is Pyro's deprecated ``SVI.run``.
         """
+        if num_steps is None:
+            return super().run(*args, **kwargs)
         checks.count("num_steps", num_steps)
         with self._lock:
             return self._steps([Call(args, kwargs)] * num_steps)
@@ -158,92 +183,121 @@ class CompiledSVI:
                 left -= len(batches)
             return torch.cat(losses)
 
-    def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
-        """Return an estimate of the loss, in nats, by Pyro."""
-        loss: Any = self._svi.evaluate_loss(*args, **kwargs)
-        return loss
-
     def _steps(self, calls: Sequence[Call]) -> Tensor:
         """Take one step for each of some calls whose arguments are alike."""
         losses: list[Tensor] = []
         done = 0
         while done < len(calls):
-            stepper = self._stepper(calls[done])
+            call = self._numbers.of(calls[done])
+            stepper = self._stepper(call)
             if stepper is None:
-                self.is_compiled = False
-                losses.append(torch.tensor([self._by_pyro(calls[done])]))
+                losses.append(torch.tensor([self._by_pyro(call)]))
                 done += 1
                 continue
             same = calls[-1] is calls[done]
-            tensors = calls[done].tensors()
+            tensors = self._numbers.of(call).tensors(self._first())
             try:
                 for size in (stepper.unrolled() if same and done + 1 < len(calls) else 1, 1):
                     while len(calls) - done >= size:
-                        tensors = tensors if same else calls[done].tensors()
+                        tensors = tensors if same else calls[done].tensors(self._first())
                         losses.append(stepper.step(tensors, num_steps=size))
                         done += size
             except UntraceableError as error:
                 self._give_up(str(error))
                 continue
-            self.is_compiled = True
+            self.why_eager = None
         return torch.cat([loss.to(losses[-1].device) for loss in losses])
 
-    def _by_pyro(self, call: Call) -> float:
+    def _by_pyro(self, call: Call) -> Any:  # noqa: ANN401
         args, kwargs = call.given(self._dtype())
-        with enforced(self.loss), poutine.trace(param_only=True) as capture:
-            loss: Any = self._svi.step(*args, **kwargs)
-        sites: Any = capture.trace.nodes
-        found = {name: site["value"].unconstrained() for name, site in sites.items()}
+        with enforced(self._elbo), poutine.trace(param_only=True) as capture:
+            loss = super().step(*args, **kwargs)
+        store = pyro.get_param_store()._params
+        # Not what the trace holds: an average baseline is assigned to the store by its name.
+        found = {name: store[name] for name in capture.trace.nodes if name in store}
         if any(self._parameters.get(name) is not p for name, p in found.items()):
             self._steppers.clear()
         self._parameters = found
         return loss
 
     def _stepper(self, call: Call) -> Stepper | None:
-        """Return what takes the steps, or None if Pyro is to do so."""
-        store = pyro.get_param_store()._params
-        if self.why_eager is not None or not self._parameters:
+        """Return what takes the steps, or None, after `why_eager` was set, if Pyro is to do so."""
+        if self._gave_up:
             return None
+        if not self._parameters:
+            return self._by_pyro_because("the first step, which makes the parameters, is Pyro's")
+        store = pyro.get_param_store()._params
         if any(store.get(name) is not p for name, p in self._parameters.items()):
-            return None  # Pyro registers them again, or makes new ones
+            return self._by_pyro_because("parameters are new, or were registered anew")
         if call.strange():
             return self._give_up(f"an argument is of type {call.strange()}")
         kinds = tuple((p.dtype, p.device) for p in self._parameters.values())
-        shapes, static = call.signature()
-        key = (shapes, static, kinds)
+        key = (call.signature(), kinds)
         found = self._steppers.get(key)
         why = None if found is None else found.is_current()
         if found is not None and why is None:
             return found
-        self._traces[shapes, kinds] = self._traces.get((shapes, kinds), 0) + 1
-        if self._traces[shapes, kinds] > MAX_TRACES:
-            return self._give_up("arguments or Python variables change all the time; pass tensors")
+        if found is None and len(self._steppers) >= MAX_GRAPHS:
+            return self._by_pyro_because(
+                f"there are graphs for {MAX_GRAPHS} shapes or values of the arguments already"
+            )
+        self._met[key] = self._met.get(key, 0) + 1
+        if self._met[key] == 1 and self._steppers:
+            return self._by_pyro_because("a further graph is made at the second call of its kind")
+        self._traces[key] = self._traces.get(key, 0) + 1
+        if self._traces[key] > MAX_TRACES:
+            return self._give_up("Python variables change all the time; pass tensors")
         if self._steppers:
             log.info("tracing again: %s", why or "arguments of a new shape, dtype or value")
         return self._build(key, call)
 
     def _build(self, key: object, call: Call) -> Stepper | None:
-        roots = [self.model, self.guide, self.loss]
-        parameters = list(self._parameters.values())
+        roots = [self.model, self.guide, self._elbo]
+        plain: Any = deferred(self._elbo) if isinstance(self._elbo, ELBO) else self
+        gradient = partial(plain.loss_and_grads, self.model, self.guide)
+        like = self._first()
+        trials = [call, self._numbers.at_first(call)] if call.numbers else []
         try:
             self._steppers[key] = Stepper(
-                call.program(partial(self._gradient, self.model, self.guide), self._dtype()),
-                call.tensors(),
-                parameters,
+                call.program(gradient, self._dtype()),
+                call.tensors(like),
+                list(self._parameters.values()),
                 self.optim,
                 roots if call.data is None else [*roots, call.data],
+                trials=[(partial(c.loss_of, gradient), c.tensors(like)) for c in trials],
                 backend=self.backend,
                 cuda_graph=self.cuda_graph,
-                autocast=autocast(self.precision, parameters[0].device),
+                autocast=autocast(self.precision, like.device),
             )
-        except UntraceableError as error:
+        except Exception as error:
+            if call.numbers:  # a tensor will not do in the place of a number
+                return self._stepper(self._numbers.keep_constant(call))
+            if not isinstance(error, UntraceableError):
+                raise
             return self._give_up(str(error))
         return self._steppers[key]
 
+    def _first(self) -> Tensor:
+        return next(iter(self._parameters.values()))
+
     def _dtype(self) -> torch.dtype:
-        first = next(iter(self._parameters.values()), None)
-        return torch.get_default_dtype() if first is None else first.dtype
+        return self._first().dtype if self._parameters else torch.get_default_dtype()
+
+    def _by_pyro_because(self, reason: str) -> None:
+        self.why_eager = reason
 
     def _give_up(self, reason: str) -> None:
-        self.why_eager = reason
+        self.why_eager, self._gave_up = reason, True
         log.warning("not compiled, Pyro does the steps: %s", reason)
+
+
+def _check_optimizer(optim: Any) -> None:  # noqa: ANN401
+    made = getattr(optim, "pt_optim_constructor", None)
+    if isinstance(made, type) and issubclass(made, LBFGS):
+        raise NotImplementedError(
+            checks.message(
+                "an optimiser that takes a step from one gradient",
+                "LBFGS, which calls the loss itself, with other noise each time",
+                "Choose pyro.optim.Adam, or call torch.optim.LBFGS with a closure of your own.",
+            )
+        )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Iterable
 from typing import Any
 
 import torch
+from pyro.infer.autoguide.guides import AutoGuide
+from pyro.poutine.lift_messenger import LiftMessenger
+from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
+from torch.distributions import Transform
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _FOREIGN = {
@@ -21,6 +26,14 @@ _FOREIGN = {
     "itertools",
     "collections",
 }
+# How attributes begin that Pyro's own objects fill anew in every call, before they read them.
+_FILLED_ANEW: tuple[tuple[type, str], ...] = (
+    (AutoGuide, "plates"),
+    (TraceMessenger, "trace"),
+    (LiftMessenger, "_samples_cache"),
+    (Transform, "_cached_"),
+    (Transform, "_intermediates_cache"),
+)
 _MAX_ENTRIES = 5000
 _MISSING = object()
 
@@ -84,10 +97,11 @@ class Watch:
     def _visit_object(self, item: Any) -> None:  # noqa: ANN401
         if isinstance(item, torch.Generator):
             return
+        filled_anew = [name for cls, name in _FILLED_ANEW if isinstance(item, cls)]
         for key, value in vars(item).items():
-            if not key.startswith("_pyro") and key != "unconstrained":
+            if not key.startswith(("_pyro", *filled_anew)) and key != "unconstrained":
                 self._record(vars(item), key, value)
-        if getattr(item, "func", None) is not None and hasattr(item, "args"):  # functools.partial
+        if isinstance(item, functools.partial):
             self._pending += [item.func, item.args, item.keywords]
         for cls in type(item).__mro__:
             if _is_foreign(cls.__module__):
