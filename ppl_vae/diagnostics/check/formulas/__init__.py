@@ -3,20 +3,18 @@
 from ppl_vae.diagnostics.check.formulas.columns import CandidateColumns, terms
 from ppl_vae.diagnostics.check.formulas.families import Family, families
 from ppl_vae.diagnostics.check.formulas.wrong_draws import (
-    NOISES,
+    DRAWN,
     SCALES,
-    SHARES,
     shared_noise,
     wrongly_drawn,
 )
 from ppl_vae.diagnostics.check.formulas.wrong_likelihoods import bounds
 
 __all__ = [
-    "NOISES",
+    "DRAWN",
     "SCALES",
-    "SHARES",
-    "Family",
     "CandidateColumns",
+    "Family",
     "bounds",
     "families",
     "shared_noise",

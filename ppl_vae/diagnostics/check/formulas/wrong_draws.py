@@ -19,6 +19,8 @@ from ppl_vae.elbos.traces import Site
 # The logit from which clamped probabilities and logits give other cross-entropies.
 FAR = 12.0
 LOG_2PI = math.log(2 * math.pi)
+# From the guide's loc and scale to others.
+Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # Ways in which what a network returns is taken for a scale; the right one is left out.
 SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "squared": (torch.square, "scale^2 (a log-variance used as a log-scale?)"),
@@ -31,27 +33,40 @@ SCALES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "unit": (torch.ones_like, "1 (the guide's scale is left out?)"),
 }
 NOISES = {"sqrt(2)": 2**0.5} | {f"{c:g}": c for c in (0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 1.5, 2.0)}
-# One number of noise for several, (particles, examples, dimensions) each.
-SHARES: dict[str, tuple[Transform, str]] = {
-    "shared": (
-        lambda fn, noise: fn.loc + fn.scale * noise[..., :1].expand(noise.shape),
-        "one number of noise an example is shared by all latent dimensions.",
-    ),
-    "shared by all": (
-        lambda fn, noise: fn.loc + fn.scale * noise[..., :1, :1].expand(noise.shape),
-        "one number of noise is shared by the whole batch and all latent dimensions.",
-    ),
+SHARED = ("shared", "shared by all")
+# Wrong ways from a site's base distribution and noise, (particles, examples, dimensions), to the
+# draw, in the order in which they are drawn.
+WAYS: dict[str, Transform] = {
+    "shared": lambda fn, noise: fn.loc + fn.scale * noise[..., :1].expand(noise.shape),
+    "shared by all": lambda fn, noise: fn.loc + fn.scale * noise[..., :1, :1].expand(noise.shape),
+    **{
+        f"noise {name}": lambda fn, noise, c=factor: fn.loc + fn.scale * (c * noise)
+        for name, factor in NOISES.items()
+    },
+    "uniform": lambda fn, noise: fn.loc + fn.scale * torch.rand_like(noise),
+    "swapped": lambda fn, noise: fn.loc * noise + fn.scale,
+    "order": lambda fn, noise: 2 * fn.scale.log() + (fn.loc / 2).exp() * noise,
+    "prior": lambda fn, noise: noise + 0 * fn.loc,
+    "clamped": lambda fn, noise: fn.loc + fn.scale * noise.clamp(-1, 1),
+}
+# What an objective does that draws so, in the order in which the ways are tried.
+DRAWN = {
+    "noise 0": "z is the guide's mean: no noise is added.",
+    **{f"noise {c}": f"z is drawn with noise of scale {c} instead of 1." for c in NOISES},
+    "rate": "z is drawn with the guide's rate taken for its scale.",
+    "uniform": "z is drawn with noise that is uniform on (0, 1), not Normal: rand for randn?",
+    "swapped": "z is drawn as scale + loc noise: loc and scale swapped in the draw.",
+    "clamped": "z is drawn with noise that is clamped to (-1, 1).",
+    "prior": "z is drawn from the prior (or standard noise), not from the guide.",
+    "unit": "z is loc + noise: the guide's scale is left out of the draw.",
+    "shared": "one number of noise an example is shared by all latent dimensions.",
+    "shared by all": "one number of noise is shared by the whole batch and all latent dimensions.",
+    "order": "what the encoder gives is taken in the other order: (log-variance, loc).",
 }
 
 
 def wrongly_drawn(draws: Draws, name: str, transform: Transform) -> dict[str, Tensor]:
-    """Return the terms' columns at draws that are made in another way from the same noise.
-
-    Args:
-        draws: whose noise is known.
-        name: of the way, in the columns' names.
-        transform: from a site's base distribution and its noise to the draw.
-    """
+    """Return the terms' columns at draws that are made in another way from the same noise."""
     assert draws.again is not None
     other = draws.again(transform)
     return {
@@ -73,66 +88,46 @@ def _is_far(other: Terms) -> Tensor:
 
 
 def shared_noise(draws: Draws) -> dict[str, Tensor]:
-    """Return the columns of all ways to share a number of noise."""
+    """Return the columns of all ways to share one number of noise."""
     found: dict[str, Tensor] = {}
-    for name, (way, _) in SHARES.items():
-        found |= wrongly_drawn(draws, name, way)
+    for name in SHARED:
+        found |= wrongly_drawn(draws, name, WAYS[name])
     return found
 
 
 def wrong_draws(
-    draws: Draws,
-    latents: dict[str, Site],
-    priors: dict[str, Site],
-    blank: Tensor,
-    *,
-    drawn: bool,
+    draws: Draws, latents: dict[str, Site], priors: dict[str, Site], blank: Tensor, *, drawn: bool
 ) -> dict[str, Tensor]:
     """Return columns with another scale or another way to draw, for Normal latents and priors.
 
-    Args:
-        draws: the draws; where their noise is known, z is drawn again from it.
-        latents: sites of the guide.
-        priors: the same sites of the model.
-        blank: zeros, (particles, examples).
-        drawn: whether to try all ways to draw, each a pass through the model.
+    Where the noise of `draws` is known, z is drawn again from it: in all ways, each a pass
+    through the model, if `drawn`.
     """
     found: dict[str, Tensor] = {}
+    changes: dict[str, Change] = {"order": lambda m, s: (2 * s.log(), (m / 2).exp())}
     for name, (change, _) in SCALES.items():
-        prior, entropy = _closed(latents, priors, lambda m, s, f=change: (m, f(s)), blank)
-        found |= {f"P@{name}": prior, f"H@{name}": entropy}
-    prior, entropy = _closed(latents, priors, lambda m, s: (2 * s.log(), (m / 2).exp()), blank)
-    found |= {"P@order": prior, "H@order": entropy}
+        changes[name] = lambda m, s, f=change: (m, f(s))
+    for name, change in changes.items():
+        found[f"P@{name}"], found[f"H@{name}"] = _closed(latents, priors, change, blank)
     if draws.again is None:
         return found
-    found |= wrongly_drawn(draws, "noise 0", lambda fn, noise: fn.loc + 0 * noise)
-    if not drawn:
-        return found
-    for name, (change, _) in SCALES.items():
-        found |= wrongly_drawn(
-            draws, name, lambda fn, noise, f=change: fn.loc + f(fn.scale) * noise
-        )
-        found[f"~P@{name}"] = found[f"Ps@{name}"] - found[f"P@{name}"]
-    ways: dict[str, Transform] = {
-        f"noise {name}": lambda fn, noise, c=factor: fn.loc + fn.scale * (c * noise)
-        for name, factor in NOISES.items()
-    }
-    ways["uniform"] = lambda fn, noise: fn.loc + fn.scale * torch.rand_like(noise)
-    ways["swapped"] = lambda fn, noise: fn.loc * noise + fn.scale
-    ways["order"] = lambda fn, noise: 2 * fn.scale.log() + (fn.loc / 2).exp() * noise
-    ways["prior"] = lambda fn, noise: noise + 0 * fn.loc
-    ways["clamped"] = lambda fn, noise: fn.loc + fn.scale * noise.clamp(-1, 1)
-    if all(event_dims(site) == 1 for site in latents.values()):
-        found |= shared_noise(draws)
+    ways: dict[str, Transform] = {"noise 0": lambda fn, noise: fn.loc + 0 * noise}
+    if drawn:
+        for name, (change, _) in SCALES.items():
+            ways[name] = lambda fn, noise, f=change: fn.loc + f(fn.scale) * noise
+        by_dimension = all(event_dims(site) == 1 for site in latents.values())
+        ways |= {n: way for n, way in WAYS.items() if by_dimension or n not in SHARED}
     for name, way in ways.items():
         found |= wrongly_drawn(draws, name, way)
+        if name in SCALES:
+            found[f"~P@{name}"] = found[f"Ps@{name}"] - found[f"P@{name}"]
     return found
 
 
 def _closed(
     latents: dict[str, Site],
     priors: dict[str, Site],
-    change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    change: Change,
     blank: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Return log-prior and entropy in closed form with another loc and scale of the guide."""
