@@ -72,7 +72,7 @@ def _member(
     def distance(log_number: float) -> float:
         _set(table, kept, family, name, float(np.exp(log_number)))
         own = table.means(name)
-        entering = table.entering(noise, [name, *others]) if noise else {}
+        entering = table.noise_coefficients(noise, [name, *others]) if noise else {}
         rest = target - sum(table.means(term) for term in others)
         rest = rest - sum(c * table.means(n) for n, c in entering.items())
         if family.free:

@@ -112,7 +112,7 @@ def _simplest(table: Regression, *, ignore_constants: bool, exact: bool) -> Expl
             continue  # a column was not finite somewhere
         there, right_there = table, right
         if candidate.far in known:
-            there = table.where(candidate.far)
+            there = table.where_zero(candidate.far)
             if len(there) < FEWEST:
                 continue
             if there is not table:

@@ -1,4 +1,4 @@
-"""From which misfit a formula is refused, and from which error a weight."""
+"""How large a misfit refuses a formula, and how large an error a weight."""
 
 from __future__ import annotations
 

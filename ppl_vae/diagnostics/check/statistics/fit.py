@@ -49,9 +49,14 @@ class Fit:
         """
         place = self.names.index(name)
         shrink = 1.0
-        if bool((self.noise < self.errors / 3).all()):
+        if self.is_exact:
             shrink = min(1.0, 3 * math.sqrt(self.chi_squared / self.freedom) + 1e-3)
         return shrink * float(np.sqrt(max(self.covariance[place, place], 0.0)))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it leaves no noise, at any setting."""
+        return bool((self.noise < self.errors / 3).all())
 
     @cached_property
     def chi_squared(self) -> float:

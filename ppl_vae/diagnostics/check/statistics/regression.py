@@ -1,4 +1,4 @@
-"""With which coefficients the right terms enter an objective: a fit with errors on both sides."""
+"""The coefficients of the right terms in an objective: a fit with errors on both sides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOLERANCE = 2e-5
 ONE = "one"
 NOISE = ("~P:", "~H:", "~W:")
 TINY, LARGEST = 1e-24, 1e50
-# The share of a variance from which noise has a shape.
+# The least share of a variance at which the skewness of noise counts.
 MATERIAL = 1e-4
 # The share of the objective's noise that a formula which follows it may leave.
 SPANNED = 1e-3
@@ -57,13 +57,13 @@ class Regression:
         return self.put(name, rows)
 
     def put(self, name: str, rows: list[np.ndarray]) -> str:
-        """Make these rows, one for each setting, the column of a name."""
+        """Set a column to these rows, one for each setting."""
         for sample, row in zip(self.samples, rows, strict=True):
             sample.columns[name] = row
         self._split.pop(name, None)
         return name
 
-    def where(self, column: str) -> Regression:
+    def where_zero(self, column: str) -> Regression:
         """Return the table of those settings at which a column is 0 at all draws."""
         kept = [sample for sample in self.samples if not sample.columns[column].any()]
         if len(kept) == len(self.samples):
@@ -108,54 +108,40 @@ class Regression:
     ) -> Fit:
         """Fit the objective by `free` columns, with `fixed` ones at given coefficients.
 
-        Columns of `noise` have an expectation of zero at every setting. With which coefficients
-        they enter is seen from replicate to replicate within the settings, and held fixed.
+        Columns of `noise` have an expectation of zero at every setting. Their coefficients are
+        estimated from replicate to replicate within the settings, then held fixed.
 
-        Weighted least squares; a residual's variance counts the noise of objective and columns,
-        and their covariance at the coefficients, so that it is solved again until they settle.
+        The least squares are weighted. A residual's variance counts the noise of objective and
+        columns and their covariance at the coefficients, so they are solved for until they settle.
         """
         fixed = {**(fixed or {})}
         if self.matched and noise:
-            fixed |= self.entering(noise, [n for n in [*free, *fixed] if n != ONE])
+            fixed |= self.noise_coefficients(noise, [n for n in [*free, *fixed] if n != ONE])
         names = [*free, *fixed]
         mean, covariance = self._moments(names)
         y, columns = mean[:, 0], mean[:, 1:]
         floor = (self.tolerance * self.scale) ** 2 + TINY
-        best: Fit | None = None
-        for start in (1.0, None):
-            beta = np.array([*([1.0] * len(free)), *fixed.values()])
-            for _ in range(8):
-                contrast = np.concatenate([[1.0], -beta])
-                spread = np.einsum("i,tij,j->t", contrast, covariance, contrast).clip(0.0)
-                if start is None:
-                    spread = np.zeros_like(spread)
-                    start = 1.0
-                variance = spread + floor
-                if not free:
-                    break
-                root = 1 / np.sqrt(variance)
-                target = (y - columns[:, len(free) :] @ beta[len(free) :]) * root
-                design = columns[:, : len(free)] * root[:, None]
-                norm = np.linalg.norm(design, axis=0)
-                norm[norm == 0] = 1.0
-                solved, *_ = np.linalg.lstsq(design / norm, target, rcond=1e-10)
-                new = np.concatenate([solved / norm, beta[len(free) :]])
-                done = np.allclose(new, beta, rtol=1e-9, atol=1e-12)
-                beta = new
-                if done:
-                    break
+
+        def noise_at(beta: np.ndarray) -> np.ndarray:
             contrast = np.concatenate([[1.0], -beta])
-            spread = np.einsum("i,tij,j->t", contrast, covariance, contrast).clip(0.0)
-            variance = spread + floor
-            found = self._fit(
-                names, beta, len(free), y - columns @ beta, spread, variance, columns
-            )
-            if best is None or found.chi_squared < best.chi_squared:
-                best = found
-            if not free:
-                break
-        assert best is not None
-        return best
+            return np.einsum("i,tij,j->t", contrast, covariance, contrast).clip(0.0)
+
+        fits = []
+        # From the noise at weights of 1, then from none: the better of the two is kept.
+        for starts_noisy in (True, False) if free else (True,):
+            beta = np.array([*([1.0] * len(free)), *fixed.values()])
+            known = beta[len(free) :]
+            for step in range(8 if free else 0):
+                variance = floor + (noise_at(beta) if step or starts_noisy else 0.0)
+                root = 1 / np.sqrt(variance)
+                target = (y - columns[:, len(free) :] @ known) * root
+                solved, _ = _solved(columns[:, : len(free)] * root[:, None], target, rcond=1e-10)
+                last, beta = beta, np.concatenate([solved, known])
+                if np.allclose(beta, last, rtol=1e-9, atol=1e-12):
+                    break
+            residuals, left = y - columns @ beta, noise_at(beta)
+            fits.append(self._fit(names, beta, residuals, left, floor, columns[:, : len(free)]))
+        return min(fits, key=lambda fit: fit.chi_squared)
 
     def spans(self, names: list[str]) -> bool:
         """Return whether some columns can follow the objective from replicate to replicate."""
@@ -164,61 +150,56 @@ class Regression:
         target = self._values[1] / self.scale[:, None]
         columns = [self._column(name)[1] / self.scale[:, None] for name in dict.fromkeys(names)]
         design = np.stack([column.ravel() for column in columns], 1)
-        norm = np.linalg.norm(design, axis=0)
-        norm[norm < TINY] = np.inf
-        left = (
-            target.ravel()
-            - design / norm @ np.linalg.lstsq(design / norm, target.ravel(), rcond=1e-10)[0]
-        )
-        rms = np.sqrt((left**2).mean())
+        _, fitted = _solved(design, target.ravel(), smallest=TINY, rcond=1e-10)
+        rms = np.sqrt(((target.ravel() - fitted) ** 2).mean())
         return bool(rms < max(3 * self.tolerance, SPANNED * np.sqrt((target**2).mean())))
 
-    def entering(self, noise: list[str], others: list[str]) -> dict[str, float]:
-        """Return with which coefficients columns enter, from their deviations within settings."""
+    def noise_coefficients(self, noise: list[str], others: list[str]) -> dict[str, float]:
+        """Return the coefficients of `noise` beside other columns, from deviations in settings."""
         columns = np.stack([self._column(name)[1] for name in [*noise, *others]], -1)
         design = (columns / self.scale[:, None, None]).reshape(-1, columns.shape[-1])
         target = (self._values[1] / self.scale[:, None]).flatten()
-        norm = np.linalg.norm(design, axis=0)
-        norm[norm < 1e-12] = np.inf
-        solved, *_ = np.linalg.lstsq(design / norm, target, rcond=1e-8)
-        return dict(zip(noise, (solved / norm).tolist(), strict=False))
+        solved, _ = _solved(design, target, smallest=1e-12, rcond=1e-8)
+        return dict(zip(noise, solved.tolist(), strict=False))
 
     def _fit(
         self,
         names: list[str],
         beta: np.ndarray,
-        num_free: int,
         residuals: np.ndarray,
         noise: np.ndarray,
-        variance: np.ndarray,
-        columns: np.ndarray,
+        floor: np.ndarray,
+        free: np.ndarray,
     ) -> Fit:
-        design = columns[:, :num_free] / np.sqrt(variance)[:, None]
+        """Return a fit with the covariance of its first coefficients, those of columns `free`."""
+        variance, num_free = noise + floor, free.shape[1]
+        design = free / np.sqrt(variance)[:, None]
         norm = np.linalg.norm(design, axis=0)
         norm[norm == 0] = np.inf
         information = (design / norm).T @ (design / norm)
         covariance = np.zeros((len(names), len(names)))
+        rank = 0
         if num_free:
+            rank = int(np.linalg.matrix_rank(information, hermitian=True))
             inverse = np.linalg.pinv(information, rcond=1e-12, hermitian=True)
             # A direction that the settings do not tell apart has no finite error.
             lost = np.abs(inverse @ information - np.eye(num_free)).max(1) > 1e-3
             inverse[lost, lost] = np.inf
             unit = np.where(np.isfinite(norm), norm, 1.0)
             covariance[:num_free, :num_free] = inverse / np.outer(unit, unit)
-        rank = int(np.linalg.matrix_rank(information, hermitian=True)) if num_free else 0
-        found = Fit(
+        fit = Fit(
             tuple(names),
             beta,
             covariance,
             residuals,
-            np.sqrt(variance),
-            np.sqrt(noise),
-            max(len(residuals) - rank, 1),
-            len(self.samples[0].values),
+            errors=np.sqrt(variance),
+            noise=np.sqrt(noise),
+            freedom=max(len(residuals) - rank, 1),
+            replicates=len(self.samples[0].values),
         )
         if bool((noise > MATERIAL * variance).any()):
-            found.skewness = skewness(self.left(found))
-        return found
+            fit.skewness = skewness(self.left(fit))
+        return fit
 
     def left(self, fit: Fit) -> np.ndarray:
         """Return what a fit leaves of the replicates' deviations, (settings, replicates)."""
@@ -242,6 +223,16 @@ def _means_and_deviations(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     table = np.stack(rows)
     mean = table.mean(1)
     return mean, table - mean[:, None]
+
+
+def _solved(
+    design: np.ndarray, target: np.ndarray, *, rcond: float, smallest: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least-squares coefficients, 0 for a column no longer than `smallest`, and fit."""
+    norm = np.linalg.norm(design, axis=0)
+    norm[norm <= smallest] = np.inf
+    solved, *_ = np.linalg.lstsq(design / norm, target, rcond=rcond)
+    return solved / norm, design / norm @ solved
 
 
 def _covariance(deviations: np.ndarray) -> np.ndarray:

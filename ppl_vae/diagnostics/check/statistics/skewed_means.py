@@ -25,8 +25,8 @@ def each_skewness(rows: np.ndarray) -> np.ndarray:
     """Return the skewness of each row of draws; 0 for one without noise."""
     table = rows - rows.mean(1, keepdims=True)
     spread = np.sqrt((table**2).mean(1))
-    seen = spread > 1e-12 * max(float(spread.max()), 1e-300)
-    return np.where(seen, (table**3).mean(1) / np.where(seen, spread, 1.0) ** 3, 0.0)
+    varies = spread > 1e-12 * max(float(spread.max()), 1e-300)
+    return np.where(varies, (table**3).mean(1) / np.where(varies, spread, 1.0) ** 3, 0.0)
 
 
 def skewness(rows: np.ndarray) -> float:
