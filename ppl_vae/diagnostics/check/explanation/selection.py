@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ppl_vae.diagnostics.check.explanation.candidate_list import Candidate, candidates
+from ppl_vae.diagnostics.check.explanation.candidate import RIGHT, Candidate
+from ppl_vae.diagnostics.check.explanation.candidate_list import candidates
 from ppl_vae.diagnostics.check.statistics import (
     LOG_P_LIMIT,
     ONE,
@@ -22,7 +23,7 @@ from ppl_vae.diagnostics.estimate import Estimate
 PER_WEIGHT = 8.0
 SHARP = 2e-6
 EXPLAINED, NEAR = 0.2, 0.05
-# How many settings must be left where those are taken off at which a formula cannot be scored.
+# The fewest settings that must be left without those at which a formula cannot be scored.
 FEWEST = 6
 
 
@@ -53,15 +54,24 @@ class Explanation:
         return is_off(self.weight(role), 0.0 if role == "extra" else 1.0)
 
     @property
+    def constant_is_off(self) -> bool:
+        """Whether its constant, if it has one, is not 0."""
+        if ONE not in self.fit.names:
+            return False
+        value, error = self.fit[ONE], self.fit.error(ONE)
+        size = float(np.median(self.fit.errors)) * Z_LIMIT
+        return math.isfinite(error) and abs(value) > max(Z_LIMIT * error, size)
+
+    @property
     def is_exact(self) -> bool:
         """Whether it leaves no noise: the objective is then this formula, draw by draw."""
-        return bool((self.fit.noise < self.fit.errors / 3).all())
+        return self.fit.is_exact
 
     @property
     def num_oddities(self) -> int:
         """In how many ways it differs from the right formula."""
         off = sum(self.is_off(role) for role in self.candidate.roles)
-        return off + bool(self.candidate.message) + constant_is_off(self)
+        return off + bool(self.candidate.message) + self.constant_is_off
 
     @property
     def is_near(self) -> bool:
@@ -81,7 +91,7 @@ class Explanation:
         """Return whether it differs from the right formula."""
         if self.candidate.message or any(self.is_off(r) for r in self.candidate.roles):
             return True
-        return not ignore_constants and constant_is_off(self)
+        return not ignore_constants and self.constant_is_off
 
 
 def explain(table: Regression, *, ignore_constants: bool, exact: bool) -> Explanation | None:
@@ -90,78 +100,74 @@ def explain(table: Regression, *, ignore_constants: bool, exact: bool) -> Explan
     Where the right terms at the objective's own noise leave no noise (`exact`), what explains
     the rest leaves none either.
 
-    One that leaves no more than epsilons inside of logarithms may is looked for; if there is one,
-    one that leaves nothing but rounding is preferred.
+    First a formula is looked for that leaves no more than epsilons inside of logarithms may. If
+    there is one, one that leaves nothing but rounding is preferred.
     """
-    found: Explanation | None = None
+    best: Explanation | None = None
     for tolerance in (table.tolerance, SHARP):
         table.tolerance = tolerance
-        sharper = _simplest(table, ignore_constants=ignore_constants, exact=exact)
+        sharper = _simplest(table, ignore=ignore_constants, exact=exact)
         if sharper is None:
             break
-        found = sharper
-    return found
+        best = sharper
+    return best
 
 
-def _simplest(table: Regression, *, ignore_constants: bool, exact: bool) -> Explanation | None:
+def _simplest(table: Regression, *, ignore: bool, exact: bool) -> Explanation | None:
     best: Explanation | None = None
     known = table.samples[0].columns
-    right = _right(table, ignore=ignore_constants)
+    right = right_fit(table, ignore=ignore)
     for candidate in candidates(table):
-        if not {*candidate.roles.values(), *candidate.noise} <= set(known):
+        columns = [*candidate.roles.values(), *candidate.noise]
+        if not known.keys() >= set(columns):
             continue  # a column was not finite somewhere
-        there, right_there = table, right
+        scored, right_scored = table, right
         if candidate.far in known:
-            there = table.where_zero(candidate.far)
-            if len(there) < FEWEST:
+            scored = table.where_zero(candidate.far)
+            if len(scored) < FEWEST:
                 continue
-            if there is not table:
-                right_there = _right(there, ignore=ignore_constants)
-        if exact and not there.spans([*candidate.roles.values(), *candidate.noise]):
+            if scored is not table:
+                right_scored = right_fit(scored, ignore=ignore)
+        if exact and not scored.spans(columns):
             continue  # without any fit
-        for found in _tried(there, candidate, right_there, ignore=ignore_constants, exact=exact):
-            if best is None or found.score < best.score:
-                best = replace(found, of_data=_of_data(there, candidate))
+        for each in explanations(scored, candidate, right_scored, ignore=ignore, exact=exact):
+            if best is None or each.score < best.score:
+                best = replace(each, of_data=_of_data(scored, candidate))
     return best
 
 
 def _of_data(table: Regression, candidate: Candidate) -> frozenset[str]:
     """Return the roles that depend on the data only, except for what they should be."""
-    found = set()
-    for role, column in candidate.roles.items():
-        if column.startswith("L:") and table.is_of_data(column):
-            found.add(role)
-        elif column.startswith("L="):
-            gap = table.add("gap", {column: 1.0, "L": -1.0})
-            if table.is_of_data(gap):
-                found.add(role)
-    return frozenset(found)
+
+    def is_of_data(column: str) -> bool:
+        if column.startswith("L="):
+            column = table.add("gap", {column: 1.0, "L": -1.0})
+        elif not column.startswith("L:"):
+            return False
+        return table.is_of_data(column)
+
+    return frozenset(role for role, column in candidate.roles.items() if is_of_data(column))
 
 
-def explained(
-    table: Regression, candidate: Candidate, *, ignore: bool, exact: bool
-) -> list[Explanation]:
-    """Return the ways, if any, in which one formula explains the objective."""
-    return list(_tried(table, candidate, _right(table, ignore=ignore), ignore=ignore, exact=exact))
+def right_fit(table: Regression, *, ignore: bool) -> Fit:
+    """Return the fit of the right formula, with a constant if constants may be left out."""
+    return table.fit([ONE] if ignore else [], dict.fromkeys(RIGHT, 1.0), table.noise)
 
 
-def _right(table: Regression, *, ignore: bool) -> Fit:
-    return table.fit([ONE] if ignore else [], {"L": 1.0, "P": 1.0, "H": 1.0}, table.noise)
-
-
-def _tried(
+def explanations(
     table: Regression, candidate: Candidate, right: Fit, *, ignore: bool, exact: bool
 ) -> Iterator[Explanation]:
-    for found in _fits(table, candidate, ignore):
+    """Yield the ways, if any, in which one formula explains what the right one's fit does not."""
+    for found in _fits(table, candidate, ignore=ignore):
         if found.fit.log_p < LOG_P_LIMIT or (exact and not found.is_exact):
             continue
-        if candidate.message and not _is_told(found, right, matched=table.matched):
+        if candidate.message and not _beats(found, right, matched=table.matched):
             continue
         if found.says_something(ignore_constants=ignore) and found.needs_its_extra:
             yield found
 
 
-def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
+def _beats(found: Explanation, right: Fit, *, matched: bool) -> bool:
     """Return whether a formula explains an objective, and is not merely too noisy to be refused.
 
     Errors as large as its own must not excuse the right formula too. Where the noise is known, a
@@ -176,39 +182,20 @@ def _is_told(found: Explanation, right: Fit, *, matched: bool) -> bool:
     return bool(own < EXPLAINED * other)
 
 
-def _fits(table: Regression, candidate: Candidate, ignore: bool) -> list[Explanation]:  # noqa: FBT001
+def _fits(table: Regression, candidate: Candidate, *, ignore: bool) -> Iterator[Explanation]:
     columns = list(dict.fromkeys(candidate.roles.values()))
     loose = [candidate.roles[role] for role in candidate.free]
-    held = dict.fromkeys((c for c in columns if c not in loose), 1.0)
-    found = []
-    plans: list[tuple[list[str], dict[str, float]]] = [([*loose, ONE], held)]
-    if not ignore:
-        plans.insert(0, (loose, held))
+    plans = [loose]
     # A wrong formula with weights that are wrong besides would fit too much.
     if candidate.kind in ("weight", "part", "reduction"):
-        rest = candidate.roles.get("rest")
-        fixed = {} if rest is None else {rest: 1.0}
-        free = [c for c in columns if c not in fixed]
-        for some in (*([c] for c in free), free):
-            some = list(dict.fromkeys([*loose, *some]))
-            others = {c: 1.0 for c in columns if c not in some}
-            plans.append(([*some, ONE], others))
-            if not ignore:
-                plans.append((some, others))
-    for free, fixed in plans:
-        if len(free) + 2 > len(table):
-            continue
-        fit = table.fit(free, fixed, candidate.noise)
-        score = fit.chi_squared + candidate.cost + PER_WEIGHT * len(free)
-        if math.isfinite(score):
-            found.append(Explanation(candidate, fit, score))
-    return found
-
-
-def constant_is_off(e: Explanation) -> bool:
-    """Return whether the constant is not 0."""
-    if ONE not in e.fit.names:
-        return False
-    value, error = e.fit[ONE], e.fit.error(ONE)
-    size = float(np.median(e.fit.errors)) * Z_LIMIT
-    return math.isfinite(error) and abs(value) > max(Z_LIMIT * error, size)
+        free = [c for c in columns if c != candidate.roles.get("rest")]
+        plans += [list(dict.fromkeys([*loose, *some])) for some in (*([c] for c in free), free)]
+    for plan in plans:
+        fixed = {c: 1.0 for c in columns if c not in plan}
+        for free in ([*plan, ONE],) if ignore else (plan, [*plan, ONE]):
+            if len(free) + 2 > len(table):
+                continue
+            fit = table.fit(free, fixed, candidate.noise)
+            score = fit.chi_squared + candidate.cost + PER_WEIGHT * len(free)
+            if math.isfinite(score):
+                yield Explanation(candidate, fit, score)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ppl_vae.diagnostics.check.explanation import Explanation, constant_is_off
+from collections.abc import Iterator
+
+from ppl_vae.diagnostics.check.explanation import Explanation
 from ppl_vae.diagnostics.check.statistics import ONE
 from ppl_vae.diagnostics.check.verdict.other_prior import other_prior
 from ppl_vae.diagnostics.check.verdict.result import Finding
@@ -33,109 +35,90 @@ def findings(
     explanation: Explanation, quantities: Quantities, *, kind: str, ignore_constants: bool
 ) -> list[Finding]:
     """Return what an explanation says is wrong, the formula first."""
-    found = []
-    candidate = explanation.candidate
     prior = other_prior(explanation, quantities)
     if prior is not None:
         return [prior]
+    found = []
+    candidate = explanation.candidate
     if candidate.message:
         message = candidate.message
         if "extra" in candidate.roles:
-            weight = explanation.weight("extra")
-            message = f"{message[:-1]} (weight {shown(weight)})."
+            message = f"{message[:-1]} (weight {shown(explanation.weight('extra'))})."
         if "L" in explanation.of_data and not explanation.is_off("L"):
-            message += DATA_ONLY
-            found.append(Finding("constant", "constant", "0", "another", message))
+            found.append(Finding("constant", "constant", "0", "another", message + DATA_ONLY))
         else:
             found.append(Finding(candidate.kind, candidate.term, "the ELBO", "another", message))
     if candidate.pieces:
-        found += [
-            each
-            for each in _piece_findings(explanation, quantities)
-            if not (ignore_constants and each.kind == "constant")
-        ]
+        pieces = _piece_findings(explanation, quantities)
+        found += [f for f in pieces if not (ignore_constants and f.kind == "constant")]
     else:
         found += _weight_findings(explanation, quantities, kind)
-    if not ignore_constants and ONE in explanation.fit.names:
-        found += _constant_findings(explanation, quantities)
+    if not ignore_constants and explanation.constant_is_off:
+        found.append(_constant_finding(explanation, quantities))
     return found
 
 
 def _weight_findings(e: Explanation, q: Quantities, kind: str) -> list[Finding]:
     roles = [role for role in e.candidate.roles if role in TERMS and role not in e.candidate.free]
     off = [role for role in roles if e.is_off(role)]
-    if not off:
-        return []
     weights = {role: e.weight(role) for role in roles}
 
-    def alike(some: list[str]) -> bool:
+    def alike(*some: str) -> bool:
         first = weights[some[0]]
         return len(some) > 1 and all(
             near(w.mean, first.mean, w.standard_error + first.standard_error)
             for w in (weights[role] for role in some)
         )
 
-    if len(off) == len(roles) and alike(roles):
+    if off and off == roles and alike(*roles):
         return [_weighed("objective", "the whole objective", weights["L"], q, kind)]
-    found = []
-    if "P" in off and "H" in off and alike(["P", "H"]):
+    kl = []
+    if {"P", "H"}.issubset(off) and alike("P", "H"):
         off = [role for role in off if role not in ("P", "H")]
-        found.append(_weighed("kl", "the KL", weights["P"], q, kind))
-    named = {"L": "log_likelihood", "P": "log_prior", "H": "entropy", "KL": "the KL"}
-    return [_weighed(TERMS[role], named[role], weights[role], q, kind) for role in off] + found
+        kl = [_weighed("kl", "the KL", weights["P"], q, kind)]
+    names = TERMS | {"KL": "the KL"}
+    return [_weighed(TERMS[role], names[role], weights[role], q, kind) for role in off] + kl
 
 
-def _weighed(term: str, what: str, weight: Estimate[float], q: Quantities, kind: str) -> Finding:
+def _weighed(term: str, name: str, weight: Estimate[float], q: Quantities, kind: str) -> Finding:
     value, cause = ratio(weight.mean, weight.standard_error, q)
-    told = shown(weight)
-    if term == "objective" and value.startswith("-"):
-        other = "elbo" if kind == "loss" else "loss"
-        cause = f"the sign is wrong: is this kind={other!r}?"
+    is_negative = value.startswith("-")
     if value == "0":
-        message = f"{what} is missing: its weight is {told}; {cause}"
+        message = f"{name} is missing: its weight is {shown(weight)}; {cause}"
         return Finding("missing", term, "1", shown(weight), message)
-    text = (
-        f"{what} has weight {told}"
-        if term in ("kl", "objective")
-        else (f"{what} enters with weight {told}")
-    )
-    if value:
-        text += f" = {value}"
-    is_fraction = "/" in value and "1/2" != value
+    if term == "objective" and is_negative:
+        cause = f"the sign is wrong: is this kind={'elbo' if kind == 'loss' else 'loss'!r}?"
+    is_fraction = "/" in value and value != "1/2"
     if term == "kl" and weight.mean > 0 and not is_fraction:
-        beta = value or f"{weight.mean:.4g}"
-        said = f"this is a beta-VAE with beta = {beta}"
-        cause = f"{said}, or {cause}" if cause else said
-    message = f"{text}: {cause}" if cause else f"{text}, not 1"
-    return Finding(
-        "sign" if value.startswith("-") else "weight", term, "1", shown(weight), message
-    )
+        beta = f"this is a beta-VAE with beta = {value or f'{weight.mean:.4g}'}"
+        cause = f"{beta}, or {cause}" if cause else beta
+    verb = "has" if term in ("kl", "objective") else "enters with"
+    equal = f" = {value}" if value else ""
+    message = f"{name} {verb} weight {shown(weight)}{equal}{f': {cause}' if cause else ', not 1'}"
+    return Finding("sign" if is_negative else "weight", term, "1", shown(weight), message)
 
 
-def _piece_findings(e: Explanation, q: Quantities) -> list[Finding]:
-    found = []
-    for role in e.candidate.roles:
+def _piece_findings(e: Explanation, q: Quantities) -> Iterator[Finding]:
+    for role, column in e.candidate.roles.items():
         weight = e.weight(role)
+        estimate = shown(weight)
         if role == "extra":
-            told = f"{e.candidate.roles[role]} enters with weight {shown(weight)}"
-            message = f"{told}: a square left out, or a shift?"
-            found.append(Finding("extra", "kl", "0", shown(weight), message))
+            message = f"{column} enters with weight {estimate}: a square left out, or a shift?"
+            yield Finding("extra", "kl", "0", estimate, message)
         if role in ("rest", "extra") or not e.is_off(role):
             continue
         value, cause = ratio(weight.mean, weight.standard_error, q)
-        term, words = _piece(role)
-        told = shown(weight)
-        equal = f" = {value}" if value else ""
+        term, name = _piece(role)
         if value == "0":
-            kind, message = "missing", f"{words} is missing (weight {told})."
+            kind, message = "missing", f"{name} is missing (weight {estimate})."
         else:
             kind = "sign" if value.startswith("-") else "part"
-            message = f"{words} has weight {told}{equal}{': ' + cause if cause else ''}"
+            equal = f" = {value}" if value else ""
+            message = f"{name} has weight {estimate}{equal}{f': {cause}' if cause else ''}"
         if role in e.of_data:
             kind = term = "constant"
             message += DATA_ONLY
-        found.append(Finding(kind, term, "1", shown(weight), message))
-    return found
+        yield Finding(kind, term, "1", estimate, message)
 
 
 def _piece(role: str) -> tuple[str, str]:
@@ -152,20 +135,16 @@ def _piece(role: str) -> tuple[str, str]:
     return term, f"{term} of {role.partition(':')[2]}"
 
 
-def _constant_findings(e: Explanation, q: Quantities) -> list[Finding]:
-    if not constant_is_off(e):
-        return []
+def _constant_finding(e: Explanation, q: Quantities) -> Finding:
     value, error = e.fit[ONE], e.fit.error(ONE)
-    weights: dict[str, float] = dict.fromkeys(("log_likelihood", "log_prior", "entropy"), 1.0)
-    for role, term in TERMS.items():
-        if role in e.candidate.roles and term in weights:
-            weights[term] = e.weight(role).mean
-    for role, term in (("L:squares", "log_likelihood"),):
-        if role in e.candidate.roles:
-            weights[term] = 1.0
-    cause = constant(value, error, q, weights)
-    told = shown(Estimate(value, error, e.fit.replicates))
-    message = f"constant {told} per example in the ELBO"
-    message += f": {cause}" if cause else ": a dropped or added constant"
-    message += " (the gradient is not affected)."
-    return [Finding("constant", "constant", "0", told, message)]
+    weights = {
+        term: e.weight(role).mean if role in e.candidate.roles else 1.0
+        for role, term in TERMS.items()
+        if role != "KL"
+    }
+    cause = constant(value, error, q, weights) or "a dropped or added constant"
+    estimate = shown(Estimate(value, error, e.fit.replicates))
+    message = (
+        f"constant {estimate} per example in the ELBO: {cause} (the gradient is not affected)."
+    )
+    return Finding("constant", "constant", "0", estimate, message)
