@@ -67,14 +67,13 @@ class CandidateColumns:
         self._pair, self._truth = pair, truth
         self._with_draws, self._with_ratios = with_draws, with_ratios
 
-    def __call__(self, draws: Draws, x: Tensor) -> dict[str, Tensor]:
+    def __call__(self, draws: Draws, _: Tensor) -> dict[str, Tensor]:
         """Return the columns at some draws."""
         right = draws.terms
         found = terms(right, with_ratios=self._with_ratios)
         blank = torch.zeros_like(right.likelihood)
-        found |= likelihood_parts(right, blank)
-        found |= likelihood_mistakes(right, blank)
-        found |= flow_parts(right, blank)
+        for parts in (likelihood_parts, likelihood_mistakes, flow_parts):
+            found |= parts(right, blank)
         found |= bounds(right, draws.num_particles)
         latents = latent_sites_of(right.guide)
         found |= reversed_kl(right, latents, blank)
@@ -85,17 +84,16 @@ class CandidateColumns:
                 found |= wrong_draws(draws, latents, priors, blank, drawn=self._with_draws)
         if draws.again is not None and self._with_draws and _all(latents, "Exponential"):
             found |= wrongly_drawn(draws, "rate", lambda fn, noise: noise * fn.rate)
-        found |= self._known_quantities(right, x, blank)
+        found |= self._known_quantities(right, blank)
         if _all(latents, "Normal"):
             found |= standard_priors(right, latents, blank)
         found |= wrong_divergences(right, latents, blank)
         if self._truth.invalid:
-            sites = [name for name in latents if name in right.model]
-            kls = [closed_kl(right, name, blank) for name in sites]
+            kls = [closed_kl(right, name, blank) for name in latents if name in right.model]
             found["closed where invalid"] = -sum(kls, blank)
         return found
 
-    def _known_quantities(self, right: Terms, x: Tensor, blank: Tensor) -> dict[str, Tensor]:
+    def _known_quantities(self, right: Terms, blank: Tensor) -> dict[str, Tensor]:
         _, prior, entropy = right.three()
         kl = -(prior + entropy)
         found = {
@@ -104,20 +102,12 @@ class CandidateColumns:
             "|KL|": kl.abs(),
             "batch size": blank + blank.shape[1],
             "1/batch size": blank + 1 / blank.shape[1],
-            "sum(x)": blank + x.reshape(blank.shape[1], -1).sum(1) if x.dim() > 1 else blank,
-            "sum(x^2)": blank + x.reshape(blank.shape[1], -1).square().sum(1)
-            if x.dim() > 1
-            else blank,
         }
-        whole_squares, whole_sizes = blank.new_zeros(()), blank.new_zeros(())
-        for group, members in self._pair.parameter_groups().items():
-            squares = sum(p.square().sum() for p in members.values())
-            sizes = sum(p.abs().sum() for p in members.values())
-            found[f"squares of {group}"] = blank + squares
-            found[f"absolute values of {group}"] = blank + sizes
-            whole_squares, whole_sizes = whole_squares + squares, whole_sizes + sizes
-        found["squares of all parameters"] = blank + whole_squares
-        found["absolute values of all parameters"] = blank + whole_sizes
+        groups = self._pair.parameter_groups().items()
+        for size, change in (("squares", torch.square), ("absolute values", torch.abs)):
+            sums = {name: sum(change(p).sum() for p in of.values()) for name, of in groups}
+            sums["all parameters"] = sum(sums.values())
+            found |= {f"{size} of {name}": blank + value for name, value in sums.items()}
         return found
 
 
@@ -129,52 +119,32 @@ def _normal_parts(
     latents: dict[str, Site], priors: dict[str, Site], blank: Tensor
 ) -> dict[str, Tensor]:
     """Return what the two terms of Normal latents are made of, and functions of these."""
-    keys = [
-        "P:loc^2",
-        "P:scale^2",
-        "P:log",
-        "H:log",
-        "P:z^2",
-        "sum(loc)",
-        "sum(|loc|)",
-        "sum(|z|)",
-        "sum(scale)",
-    ]
-    keys += [*(f"free bits {f}" for f in FREE_BITS)]
-    total = dict.fromkeys(keys, blank)
-    batch = dict.fromkeys([f"batch free bits {f}" for f in FREE_BITS], blank)
+    found = {f"batch free bits {floor}": blank for floor in FREE_BITS}
     for name, site in latents.items():
         q: Any = base(site["fn"])
         p: Any = base(priors[name]["fn"])
         shape, dims = site["value"].shape, event_dims(site)
-
-        def add(key: str, value: Tensor, shape: Any = shape, dims: int = dims) -> None:  # noqa: ANN401
-            total[key] = total[key] + summed(value.expand(shape), blank, dims)
-
-        add("P:loc^2", -0.5 * ((q.loc - p.loc) / p.scale) ** 2)
-        add("P:scale^2", -0.5 * (q.scale / p.scale) ** 2)
-        add("P:log", -p.scale.log())
-        add("P:z^2", -0.5 * ((site["value"] - p.loc) / p.scale) ** 2)
-        add("H:log", q.scale.log())
-        add("sum(loc)", q.loc - p.loc)
-        add("sum(|loc|)", (q.loc - p.loc).abs())
-        add("sum(|z|)", (site["value"] - p.loc).abs())
-        add("sum(scale)", q.scale)
         kl = registered_kl(q, p).expand(shape)
+        parts = {
+            "P:loc^2": -0.5 * ((q.loc - p.loc) / p.scale) ** 2,
+            "P:scale^2": -0.5 * (q.scale / p.scale) ** 2,
+            "P:log": -p.scale.log(),
+            "H:log": q.scale.log(),
+            "sum(loc)": q.loc - p.loc,
+            "sum(|loc|)": (q.loc - p.loc).abs(),
+            "sum(|z|)": (site["value"] - p.loc).abs(),
+            "sum(scale)": q.scale,
+        }
         for floor in FREE_BITS:
-            add(f"free bits {floor}", -kl.clamp_min(floor))
+            parts[f"free bits {floor}"] = -kl.clamp_min(floor)
             if dims == 1 and kl.dim() >= 2:
-                key = f"batch free bits {floor}"
-                mean = kl.mean(-2, keepdim=True).clamp_min(floor).expand(shape)
-                batch[key] = batch[key] - summed(mean, blank, dims)
-    logs = total["H:log"]
-    total |= batch
-    total["sum(log scale)"] = logs
-    total["|sum(log scale)|"] = logs.abs()
-    total["sum(log scale)^2"] = logs**2
-    whole = total["P:loc^2"] + total["P:scale^2"] + total["P:log"] + logs
+                parts[f"batch free bits {floor}"] = -kl.mean(-2, keepdim=True).clamp_min(floor)
+        for part, value in parts.items():
+            found[part] = found.get(part, blank) + summed(value.expand(shape), blank, dims)
+    logs = found["H:log"]
+    found["sum(log scale)"] = logs
+    found["|sum(log scale)|"] = logs.abs()
+    found["sum(log scale)^2"] = logs**2
     count = sum(s["value"].numel() for s in latents.values()) / blank.numel()
-    kl = -(whole + 0.5 * count)
-    for floor in FREE_BITS:
-        total[f"floor {floor}"] = -kl.clamp_min(floor)
-    return total
+    minus_kl = found["P:loc^2"] + found["P:scale^2"] + found["P:log"] + logs + 0.5 * count
+    return found | {f"floor {f}": -(-minus_kl).clamp_min(f) for f in FREE_BITS}

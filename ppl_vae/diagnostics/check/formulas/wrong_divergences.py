@@ -21,13 +21,11 @@ def standard_priors(right: Terms, latents: dict[str, Site], blank: Tensor) -> di
     found = {}
     for name, site in latents.items():
         q: Any = base(site["fn"])
-        closed = name in right.prior_closed
-        square = q.loc**2 + q.scale**2 if closed else site["value"] ** 2
-        other = summed(
-            (-0.5 * (square + LOG_2PI)).expand(site["value"].shape), blank, event_dims(site)
-        )
-        mine = {**right.prior, **right.prior_closed}.get(name, blank)
-        found[f"standard {name}"] = right.three()[1] - mine + other
+        z = site["value"]
+        square = q.loc**2 + q.scale**2 if name in right.prior_closed else z**2
+        standard = summed((-0.5 * (square + LOG_2PI)).expand(z.shape), blank, event_dims(site))
+        own = {**right.prior, **right.prior_closed}.get(name, blank)
+        found[f"standard {name}"] = right.three()[1] - own + standard
     return found
 
 
@@ -42,12 +40,12 @@ def reversed_kl(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[s
 
 def wrong_divergences(right: Terms, latents: dict[str, Site], blank: Tensor) -> dict[str, Tensor]:
     """Return further terms that are met in place of -KL, by what they do, in words."""
-    drawn = -(sum(right.prior.values(), blank) + sum(right.entropy.values(), blank))
+    sampled = -(sum(right.prior.values(), blank) + sum(right.entropy.values(), blank))
+    k2 = "KLs=the KL is estimated by half the square of log q - log p (k2): biased"
     found = {
-        "KLs=the KL is estimated by half the square of log q - log p (k2): biased": -(drawn**2)
-        / 2,
-        "KLs=the sampled KL is cut off below 0": -drawn.clamp_min(0.0),
-        "KLs=the sampled KL enters by its absolute value": -drawn.abs(),
+        k2: -(sampled**2) / 2,
+        "KLs=the sampled KL is cut off below 0": -sampled.clamp_min(0.0),
+        "KLs=the sampled KL enters by its absolute value": -sampled.abs(),
     }
     if len(latents) != 1 or any(len(base(s["fn"]).event_shape) for s in latents.values()):
         return found
@@ -65,7 +63,7 @@ def wrong_divergences(right: Terms, latents: dict[str, Site], blank: Tensor) -> 
         found[f"KL=the KL leaves out latent dimension {j}"] = -summed(kl[..., rest], blank, dims)
     if type(q).__name__ == "Normal" and dims == 1 and kl.dim() >= 2:
         mean = Normal(q.loc.mean(-2, keepdim=True), q.scale.mean(-2, keepdim=True))
-        whole = registered_kl(mean, p).expand(site["value"].shape)
+        kl_of_mean = registered_kl(mean, p).expand(site["value"].shape)
         words = "KL=the KL is that of loc and scale averaged over the batch, not of each example"
-        found[words] = -summed(whole, blank, dims)
+        found[words] = -summed(kl_of_mean, blank, dims)
     return found

@@ -45,19 +45,16 @@ def likelihood_mistakes(right: Terms, blank: Tensor) -> dict[str, Tensor]:
 
 
 def _over_events(site: Site, blank: Tensor) -> dict[str, Tensor]:
-    """Return what is no sum of numbers: roots of mean squares, a softmax over the pixels."""
+    """Return what is not a sum over numbers: roots of mean squares, a softmax over pixels."""
     fn: Any = base(site["fn"])
     x, dims, kind = site["value"], event_dims(site), type(fn).__name__
     if kind not in ("Bernoulli", "Normal") or not dims or fn.event_shape:
         return {}
-    guess = fn.mean
-    axes = list(range(-dims, 0))
-    each = summed(((x - guess) ** 2).mean(axes), blank, 0)
+    each = summed(((x - fn.mean) ** 2).mean(list(range(-dims, 0))), blank, 0)
+    batch = each.mean(-1, keepdim=True)
     found = {
         "the root of each example's mean squared error (RMSE)": -each.sqrt(),
-        "the root of the batch's mean squared error (RMSE)": -each.mean(-1, keepdim=True)
-        .sqrt()
-        .expand(blank.shape),
+        "the root of the batch's mean squared error (RMSE)": -batch.sqrt().expand(blank.shape),
     }
     if kind == "Bernoulli":
         soft = fn.logits.flatten(-dims).log_softmax(-1) * x.flatten(-dims)
@@ -66,28 +63,23 @@ def _over_events(site: Site, blank: Tensor) -> dict[str, Tensor]:
 
 
 def _with_padding(site: Site, blank: Tensor) -> dict[str, Tensor]:
-    """Return what a mask leaves out, counted, and means over what it keeps."""
+    """Return sums that ignore the mask, and means over what it keeps."""
     mask = mask_of(site)
     if mask is None:
         return {}
     fn: Any = base(site["fn"])
-    right = fn.log_prob(site["value"])
-    own = scored(site, right, blank)
-    kept = scored(site, torch.ones_like(right), blank)
+    log_prob = fn.log_prob(site["value"])
+    ones = torch.ones_like(log_prob)
+    own, kept = scored(site, log_prob, blank), scored(site, ones, blank)
+    every = scored(site, log_prob, blank, masked=False)
+    over_batch = own.sum(-1, keepdim=True) / kept.sum(-1, keepdim=True).clamp_min(1)
     return {
-        "the mask is forgotten: padding is counted": scored(site, right, blank, masked=False),
-        "what is masked is scored, and what is not is left out": scored(
-            site, right, blank, masked=False
-        )
-        - own,
+        "the mask is forgotten: padding is counted": every,
+        "what is masked is scored, and what is not is left out": every - own,
         "a mean over each example's unmasked positions, not their sum": own / kept.clamp_min(1),
-        "a mean over the batch's unmasked positions, not a sum": (
-            own.sum(-1, keepdim=True) / kept.sum(-1, keepdim=True).clamp_min(1)
-        ).expand(blank.shape),
-        "a mean over all positions with the mask forgotten": scored(
-            site, right, blank, masked=False
-        )
-        / scored(site, torch.ones_like(right), blank, masked=False),
+        "a mean over the batch's unmasked positions, not a sum": over_batch.expand(blank.shape),
+        "a mean over all positions with the mask forgotten": every
+        / scored(site, ones, blank, masked=False),
     }
 
 
@@ -96,20 +88,19 @@ def bounds(right: Terms, num_particles: int) -> dict[str, Tensor]:
     total = right.total
     found: dict[str, Tensor] = {}
     for count in (num_particles,) if num_particles else PARTICLES:
-        if count < 2 or len(total) % count and num_particles:
+        if not 2 <= count <= len(total) or (num_particles and len(total) % count):
             continue
-        rows = total[: len(total) // count * count].reshape(-1, count, total.shape[1])
-        if len(rows) == 0:
-            continue
+        size = total.shape[1]
+        rows = total[: len(total) // count * count].reshape(-1, count, size)
         each = {f"IWAE {count}": rows.logsumexp(1) - math.log(count)}
-        whole = (rows.sum(-1).logsumexp(1) - math.log(count)) / total.shape[1]
-        each[f"IWAE of the batch {count}"] = whole[:, None].expand(-1, total.shape[1])
+        batch = (rows.sum(-1).logsumexp(1) - math.log(count)) / size
+        each[f"IWAE of the batch {count}"] = batch[:, None].expand(-1, size)
         if num_particles:
             for alpha in ALPHAS:
                 powers = ((1 - alpha) * rows).logsumexp(1) - math.log(count)
                 each[f"Renyi {alpha:g} {count}"] = powers / (1 - alpha)
-            likelihood = right.likelihood[: len(rows) * count].reshape(rows.shape)
             each |= _wrong_bounds(right, rows, count)
+            likelihood = right.likelihood.reshape(rows.shape)
             each["L=mean over particles"] = likelihood.logsumexp(1) - math.log(count)
         for name, value in each.items():
             filled = value.repeat_interleave(count, 0)
@@ -129,12 +120,12 @@ def _wrong_bounds(right: Terms, rows: Tensor, count: int) -> dict[str, Tensor]:
         "log p(x | z) is left out of its weights": -right.likelihood,
     }
     found = {}
-    for said, change in wrong.items():
-        changed = rows + change[: len(rows) * count].reshape(rows.shape)
-        found[f"bound=importance-weighted, {said}"] = changed.logsumexp(1) - math.log(count)
+    for words, change in wrong.items():
+        changed = rows + change.reshape(rows.shape)
+        found[f"bound=importance-weighted, {words}"] = changed.logsumexp(1) - math.log(count)
     size = rows.shape[-1]
-    whole = rows.logsumexp(-1).mean(-1)[:, None].expand(-1, size)
-    over = "its logsumexp runs over the batch, not over the particles"
-    found[f"bound={over}, less log {count} (the particles)"] = whole - math.log(count)
-    found[f"bound={over}, less the log of the batch size"] = whole - math.log(size)
+    over_batch = rows.logsumexp(-1).mean(-1)[:, None].expand(-1, size)
+    words = "its logsumexp runs over the batch, not over the particles"
+    found[f"bound={words}, less log {count} (the particles)"] = over_batch - math.log(count)
+    found[f"bound={words}, less the log of the batch size"] = over_batch - math.log(size)
     return found

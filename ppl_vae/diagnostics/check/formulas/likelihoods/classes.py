@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST_CLASSES = 16
+
 
 def wrong_categorical(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
     """Return what is met in place of the log-probability of a class."""
@@ -27,15 +29,8 @@ def _taken(values: Tensor, x: Tensor) -> Tensor:
 
 
 def other_classes(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
-    """Return the log-probabilities without one class: which `ignore_index` leaves out."""
+    """Return the log-probabilities with one class left out, as by `ignore_index`."""
     right, count = fn.log_prob(x), fn.probs.shape[-1]
-    blank = torch.zeros_like(right)
-    return {
-        f"class {label} is left out of the sum (ignore_index?)": torch.where(
-            x == label, blank, right
-        )
-        for label in range(count if count <= MOST_CLASSES else 1)
-    }
-
-
-MOST_CLASSES = 16
+    labels = range(count if count <= MOST_CLASSES else 1)
+    words = "class {} is left out of the sum (ignore_index?)"
+    return {words.format(label): torch.where(x == label, 0.0, right) for label in labels}

@@ -12,10 +12,11 @@ from torch.distributions import NegativeBinomial, Poisson
 
 def poisson_parts(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
     """Return the three parts of x log(rate) - rate - lgamma(x + 1)."""
-    rate = fn.rate
-    return {"x log(rate)": torch.xlogy(x, rate), "-rate": (-rate).expand(_shape(x, rate))} | (
-        factorial(fn, x)
-    )
+    parts = {
+        "x log(rate)": torch.xlogy(x, fn.rate),
+        "-rate": (-fn.rate).expand(_shape(x, fn.rate)),
+    }
+    return parts | factorial(fn, x)
 
 
 def negative_binomial_parts(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
@@ -31,21 +32,23 @@ def negative_binomial_parts(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: A
 
 
 def factorial(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
-    """Return what all of them have, and no parameter enters."""
+    """Return the part that all families of counts share, without any parameter."""
     return {"-lgamma(x + 1)": -torch.lgamma(x + 1).expand(_shape(x, fn.mean))}
 
 
 def wrong_poisson(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
     """Return what is met in place of a Poisson's log-density, beside wrong parameters."""
-    return {"Stirling's approximation in place of lgamma(x + 1)": _stirling(fn, x)} | (
-        _squares(fn.rate, x)
-    )
+    stirling = torch.xlogy(x, x) - x + 0.5 * (2 * torch.pi * x.clamp_min(1)).log()
+    log_prob = torch.xlogy(x, fn.rate) - fn.rate - torch.where(x > 1, stirling, 0 * x)
+    words = "Stirling's approximation in place of lgamma(x + 1)"
+    return {words: log_prob} | _squares(fn.rate, x)
 
 
 def wrong_negative_binomial(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
     """Return what is met in place of a negative binomial's log-density."""
     size, logits = size_and_logits(fn)
     mean = size * logits.exp()
+    poisson = Poisson(mean, validate_args=False).log_prob(x)
 
     def of(total_count: Tensor, logits: Tensor) -> Tensor:
         return NegativeBinomial(total_count, logits=logits, validate_args=False).log_prob(x)
@@ -58,9 +61,7 @@ def wrong_negative_binomial(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: A
         "the dispersion is inverted: 1 / total_count, at the same mean": of(
             1 / size, mean.log() + size.log()
         ),
-        "a Poisson of the same mean: the dispersion (total_count) is left out": Poisson(
-            mean, validate_args=False
-        ).log_prob(x),
+        "a Poisson of the same mean: the dispersion (total_count) is left out": poisson,
     } | _squares(mean, x)
 
 
@@ -70,6 +71,7 @@ def wrong_excess_zeros(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
     logits = fn.gate_logits
     gate, zero = logits.sigmoid(), x == 0
     log_gate, log_rest = F.logsigmoid(logits), F.logsigmoid(-logits)
+    both = torch.logaddexp(log_gate, log_rest + inside)
 
     def mixed(first: Tensor, rest: Tensor) -> Tensor:
         return torch.where(zero, torch.logaddexp(first, rest + inside), rest + inside)
@@ -80,15 +82,11 @@ def wrong_excess_zeros(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
         "the gate's logits are not passed through logsigmoid": mixed(logits, -logits),
         "gate is taken for 1 - gate (the sign of its logits)": mixed(log_rest, log_gate),
         "the factor 1 - gate is left out": mixed(log_gate, torch.zeros_like(log_rest)),
-        "the factor 1 - gate is left out where x > 0": torch.where(
-            zero, torch.logaddexp(log_gate, log_rest + inside), inside
-        ),
+        "the factor 1 - gate is left out where x > 0": torch.where(zero, both, inside),
         "zeros have the gate's probability alone: p(0) is left out": torch.where(
             zero, log_gate, log_rest + inside
         ),
-        "all data are scored by log(gate + (1 - gate) p(x)), not the zeros alone": (
-            torch.logaddexp(log_gate, log_rest + inside)
-        ),
+        "all data are scored by log(gate + (1 - gate) p(x)), not the zeros alone": both,
     }
 
 
@@ -108,8 +106,3 @@ def _squares(mean: Tensor, x: Tensor) -> dict[str, Tensor]:
         "squared error": -((x - mean) ** 2),
         "squared error of log(1 + x)": -((x.log1p() - mean.log1p()) ** 2),
     }
-
-
-def _stirling(fn: Any, x: Tensor) -> Tensor:  # noqa: ANN401
-    approximate = torch.xlogy(x, x) - x + 0.5 * (2 * torch.pi * x.clamp_min(1)).log()
-    return torch.xlogy(x, fn.rate) - fn.rate - torch.where(x > 1, approximate, 0 * x)

@@ -29,21 +29,21 @@ def wrong_parameters(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
     """Return the log-densities of `x` where a parameter is changed, or two are swapped."""
     own = parameters(fn)
     found = {}
-    for said, changed in _changed(own):
+    for words, changed in _changed(own):
         try:
             other = type(fn)(**{**own, **changed}, validate_args=False).log_prob(x)
         except (TypeError, ValueError, RuntimeError):
             continue  # such parameters do not make a distribution
         if other.shape == fn.log_prob(x).shape:
-            found[said] = other
+            found[words] = other
     return found
 
 
 def parameters(fn: Any) -> dict[str, Tensor]:  # noqa: ANN401
-    """Return those parameters from which a distribution was made, by name."""
+    """Return the parameters from which a distribution was made, by name."""
     inner = vars(getattr(fn, "base_dist", fn)) | vars(fn)
     names = [name for name in type(fn).arg_constraints if torch.is_tensor(inner.get(name))]
-    # What torch derives when it is asked for, it keeps under a name of its own.
+    # Torch derives one of the two from the other on request, and keeps it.
     for first, second in (("logits", "probs"), ("gate_logits", "gate")):
         if first in names and second in names:
             names.remove(second)
@@ -56,5 +56,5 @@ def _changed(own: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
             yield f"{name} is taken as {shape.format(name)}", {name: change(value)}
     for first, second in combinations(own, 2):
         if own[first].shape == own[second].shape:
-            said = f"{first} and {second} are swapped"
-            yield said, {first: own[second], second: own[first]}
+            swapped = {first: own[second], second: own[first]}
+            yield f"{first} and {second} are swapped", swapped
