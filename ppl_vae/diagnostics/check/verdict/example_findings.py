@@ -1,4 +1,4 @@
-"""Whether numbers per example are each those of their own example."""
+"""Whether each number per example is that of its own example."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ from ppl_vae.diagnostics.estimate import Estimate
 LEVEL, TESTS = 3e-4, 3 * 6 * 4
 # The z-score from which a weight is not 0, or not 1; the largest error of one that is known.
 SEEN, KNOWN = 3.0, 0.3
+# Factors on the whole gradient that are recognised.
+FACTORS = (2.0, 0.5, -1.0, 0.1, 10.0, 3.0, 4.0)
 
 
 def z_limit(num_groups: int) -> float:
@@ -26,29 +28,25 @@ def gradient_findings(
 ) -> list[Finding]:
     """Return a finding for every group whose expected gradient is not that of the value.
 
-    Args:
-        groups: what was measured.
-        weights: with which each term enters the objective's value.
+    The terms enter the value with `weights`.
     """
     limit = z_limit(len(groups))
     # Where it reaches no group at all, not even a decoder, it is neither z nor one of the two.
-    found = [g.weights["log_likelihood"] for g in groups.values() if "log_likelihood" in g.weights]
-    lost = len(found) > 1 and all(_is(weight, 0.0) for weight in found)
-    return [_said(g, weights, lost=lost) for g in groups.values() if g.z_score > limit]
+    known = [g.weights["log_likelihood"] for g in groups.values() if "log_likelihood" in g.weights]
+    lost = len(known) > 1 and all(_is(weight, 0.0) for weight in known)
+    return [_finding(g, weights, lost=lost) for g in groups.values() if g.z_score > limit]
 
 
-def _said(group: GroupGradient, weights: dict[str, float], *, lost: bool) -> Finding:
+def _finding(group: GroupGradient, weights: dict[str, float], *, lost: bool) -> Finding:
     name, ratio = group.group, group.ratio
     right = f"the gradient of the objective's own value in {name}"
-    share = {
-        term: Estimate(
-            w.mean / weights[term], w.standard_error / abs(weights[term]), w.num_samples
-        )
-        for term, w in group.weights.items()
-        if weights[term]
-    }
+    share = {}
+    for term, w in group.weights.items():
+        if by := weights[term]:
+            share[term] = Estimate(w.mean / by, w.standard_error / abs(by), w.num_samples)
+    factors = [f for f in FACTORS if all(_is(w, f) for w in share.values())] if share else []
     blocked = [term for term, w in share.items() if _is(w, 0.0) and w.z_score(1.0) < -SEEN]
-    whole = [term for term, w in share.items() if _is(w, 1.0) and w.z_score(0.0) > SEEN]
+    right_terms = [term for term, w in share.items() if _is(w, 1.0) and w.z_score(0.0) > SEEN]
     # Where its parts cancel, the whole vanishes by chance.
     enters = any(abs(w.mean) > Z_LIMIT * w.standard_error for w in share.values())
     if not group.is_finite:
@@ -70,18 +68,18 @@ def _said(group: GroupGradient, weights: dict[str, float], *, lost: bool) -> Fin
             f"no gradient reaches {name} through z: the log-likelihood's part is missing; "
             "sampled without reparameterisation, or z detached?"
         )
-    elif blocked and len(blocked) + len(whole) == len(share):
+    elif blocked and len(blocked) + len(right_terms) == len(share):
         message = f"the gradient of {' and '.join(blocked)} does not reach {name}: detached?"
-    elif len(share) > 0 and (factor := _common(list(share.values()))) is not None:
-        cause = {2.0: ": doubled?", 0.5: ": halved?", -1.0: ": reversed?"}.get(factor, "")
-        message = f"the gradient in {name} is {factor:g} times that of the value{cause}"
+    elif factors:
+        cause = {2.0: ": doubled?", 0.5: ": halved?", -1.0: ": reversed?"}.get(factors[0], "")
+        message = f"the gradient in {name} is {factors[0]:g} times that of the value{cause}"
     else:
-        told = ", ".join(f"{term} {shown(w)}" for term, w in share.items())
+        terms = ", ".join(f"{term} {shown(w)}" for term, w in share.items())
         message = (
             f"the expected gradient in {name} is not that of the value: along the right one it "
             f"is {shown(ratio)} of its length"
         )
-        message += f" (the terms enter with {told})." if told else "."
+        message += f" (the terms enter with {terms})." if terms else "."
     if group.missing and len(group.missing) <= 6:
         message += f" It does not reach {', '.join(group.missing)}."
     return Finding("gradient", name, right, shown(ratio), message)
@@ -91,10 +89,3 @@ def _is(weight: Estimate[float], value: float) -> bool:
     return abs(weight.mean - value) < max(4 * weight.standard_error, 0.02) and (
         weight.standard_error < KNOWN
     )
-
-
-def _common(shares: list[Estimate[float]]) -> float | None:
-    for factor in (2.0, 0.5, -1.0, 0.1, 10.0, 3.0, 4.0):
-        if all(_is(share, factor) for share in shares):
-            return factor
-    return None

@@ -20,9 +20,7 @@ def other_prior(e: Explanation, q: Quantities) -> Finding | None:
         log p' = (1 / c^2) (log p + n/2 log 2 pi) + (m / c^2) sum(z) - n/2 log 2 pi
                   - n log c - n m^2 / (2 c^2)
 
-    Args:
-        e: the explanation, from whose weights c and m are read; the constant must agree.
-        q: sizes.
+    with c and m from the explanation's weights. The constant must agree.
     """
     roles = e.candidate.roles
     if not q.normal_latents or ONE not in e.fit.names or e.candidate.message not in ("", _SHIFTED):
@@ -35,27 +33,27 @@ def other_prior(e: Explanation, q: Quantities) -> Finding | None:
         first, second = e.weight("P:loc^2"), e.weight("P:scale^2")
         if not near(first.mean, second.mean, first.standard_error + second.standard_error):
             return None
-        weight, others = first.mean, [r for r in roles if r not in _OWN]
+        weight = first.mean
     elif "P" in roles:
-        weight, others = e.weight("P").mean, [r for r in roles if r not in ("P", "extra")]
+        weight = e.weight("P").mean
     else:
         return None
-    if weight <= 0 or any(e.is_off(r) for r in others):
+    if weight <= 0 or any(e.is_off(role) for role in roles if role not in _OWN):
         return None
     scale, loc = weight**-0.5, shift / weight
     n = q.latents
-    wanted = -n * math.log(scale) - 0.5 * n * weight * loc**2
+    constant = -n * math.log(scale) - 0.5 * n * weight * loc**2
     if not by_pieces:
-        wanted -= 0.5 * n * LOG_2PI * (1 - weight)
-    error = e.fit.error(ONE)
-    if abs(wanted) < 1e-6 or not near(e.fit[ONE], wanted, error):
+        constant -= 0.5 * n * LOG_2PI * (1 - weight)
+    if abs(constant) < 1e-6 or not near(e.fit[ONE], constant, e.fit.error(ONE)):
         return None
-    told = f"{scale:.3g} times the pair's"
+    message = f"the log-prior is that of another prior: its scale is {scale:.3g} times the pair's"
     if abs(loc) > 1e-3:
-        told += f", and its location is {loc:.3g} (in units of the pair's scale, from its own)"
-    message = f"the log-prior is that of another prior: its scale is {told}."
+        message += f", and its location is {loc:.3g} (in units of the pair's scale, from its own)"
+    message += "."
     return Finding("formula", "log_prior", "the pair's prior", "another Normal", message)
 
 
 _SHIFTED = "a term is added that is proportional to sum(loc)."
-_OWN = ("P:loc^2", "P:scale^2", "extra", "rest")
+# Roles whose weights may be those of the other prior.
+_OWN = ("P", "P:loc^2", "P:scale^2", "extra", "rest")

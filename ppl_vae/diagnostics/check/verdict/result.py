@@ -108,39 +108,28 @@ class ElboCheck:
         return screen.getvalue()
 
     def _panel(self) -> Panel:
-        lines: list[Text | Table] = []
-        for finding in self.findings:
-            lines.append(Text.assemble(("x ", "bold red"), finding.message))
+        lines: list[Text | Table] = [
+            Text.assemble(("x ", "bold red"), finding.message) for finding in self.findings
+        ]
         if self.passed:
             lines.append(Text("Value and expected gradient are those of the ELBO.", "green"))
-        lines.append(self._values())
-        if self.gradient:
-            lines.append(self._gradients())
-        for note in (self._effort(), *self.notes):
-            lines.append(Text(note, "dim"))
-        verdict = "passed" if self.passed else "FAILED"
+        values = Table("term", "weight", "expected", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name, estimate in self.coefficients.items():
+            values.add_row(name, shown(estimate), "0" if name == "constant" else "1")
+        gradients = Table(
+            "gradient of", "along the right one", "z", box=box.SIMPLE_HEAD, pad_edge=False
+        )
+        for group in self.gradient.values():
+            gradients.add_row(group.group, shown(group.ratio), f"{group.z_score:.1f}")
+        lines += [values, gradients] if self.gradient else [values]
+        lines += [Text(note, "dim") for note in (self._effort(), *self.notes)]
         return Panel(
             Group(*lines),
-            title=f"{self.subject}: {verdict}",
+            title=f"{self.subject}: {'passed' if self.passed else 'FAILED'}",
             title_align="left",
             border_style="green" if self.passed else "red",
             width=88,
         )
-
-    def _values(self) -> Table:
-        table = Table("term", "weight", "expected", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name, estimate in self.coefficients.items():
-            table.add_row(name, shown(estimate), "0" if name == "constant" else "1")
-        return table
-
-    def _gradients(self) -> Table:
-        table = Table(
-            "gradient of", "along the right one", "z", box=box.SIMPLE_HEAD, pad_edge=False
-        )
-        for group in self.gradient.values():
-            z = "inf" if group.z_score == float("inf") else f"{group.z_score:.1f}"
-            table.add_row(group.group, shown(group.ratio), z)
-        return table
 
     def _effort(self) -> str:
         why = "the answer is clear" if self.stopped == "clear" else "the budget is spent"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -77,83 +78,62 @@ def ratio(weight: float, error: float, quantities: Quantities) -> tuple[str, str
         return "0", "left out, or detached from what it depends on?"
     sign, size = ("-", -weight) if weight < 0 else ("", weight)
     turned = "the sign is wrong" if sign else ""
-
-    def cause(text: str) -> str:
-        return f"{turned} and it is {text}" if turned else text
-
     if near(size, 1.0, error):
         return f"{sign}1", turned
     if error > GUESSED * size:
         return "", turned
-    sizes = quantities.factors()
-    for value, text, why in (
-        (2.0, "2", "counted twice, or a half left out?"),
-        (0.5, "1/2", "a half too many?"),
-    ):
-        if near(size, value, error) and not (value < 1 and 2.0 in sizes.values()):
-            return f"{sign}{text}", cause(why)
-    for top, also in ((1, ""), (2, ", and doubled"), (0.5, ", and halved")):
-        for name, count in sizes.items():
-            many = "averaged over" if count > 2 else "averaged over, or halved by,"
-            if near(size, top / count, error):
-                return f"{sign}{top:g}/{count:.0f}", cause(f"{many} {name}{also}?")
-    for name, count in [("", 1.0), *sizes.items()]:
-        if near(size, 1 / math.log(2) / count, error):
-            by, over = (f"/{count:.0f}", f", and averaged over {name}") if name else ("", "")
-            return f"{sign}1/log 2{by}", cause(f"in bits, not nats{over}?")
-    for name, count in sizes.items():
-        if count > 2 and near(size, count, error):
-            return f"{sign}{count:.0f}", cause(f"multiplied by, or summed again over, {name}?")
-    for count in (3, 4, 5, 6, 7, 8, 10, 16, 20, 25, 50, 64, 100, 128, 256, 512, 1000):
-        if near(size, count, error):
-            return f"{sign}{count}", turned
-        if near(size, 1 / count, error):
-            return f"{sign}1/{count}", turned
+    for value, text, cause in _simple(quantities.factors()):
+        if near(size, value, error):
+            return f"{sign}{text}", " and it is ".join(filter(None, (turned, cause)))
     return "", turned
 
 
-def constant(value: float, error: float, q: Quantities, weights: dict[str, float]) -> str:
-    """Return the likely make-up of a constant per example, or nothing.
+def _simple(sizes: dict[str, float]) -> Iterator[tuple[float, str, str]]:
+    """Yield values, how they are written, and what they come from; the likeliest first."""
+    yield 2.0, "2", "counted twice, or a half left out?"
+    if 2.0 not in sizes.values():
+        yield 0.5, "1/2", "a half too many?"
+    for top, also in ((1, ""), (2, ", and doubled"), (0.5, ", and halved")):
+        for name, count in sizes.items():
+            many = "averaged over" if count > 2 else "averaged over, or halved by,"
+            yield top / count, f"{top:g}/{count:.0f}", f"{many} {name}{also}?"
+    yield 1 / math.log(2), "1/log 2", "in bits, not nats?"
+    for name, count in sizes.items():
+        text = f"1/log 2/{count:.0f}"
+        yield 1 / math.log(2) / count, text, f"in bits, not nats, and averaged over {name}?"
+    for name, count in sizes.items():
+        if count > 2:
+            yield count, f"{count:.0f}", f"multiplied by, or summed again over, {name}?"
+    for count in (3, 4, 5, 6, 7, 8, 10, 16, 20, 25, 50, 64, 100, 128, 256, 512, 1000):
+        yield count, f"{count}", ""
+        yield 1 / count, f"1/{count}", ""
 
-    Args:
-        value: in nats.
-        error: its standard error.
-        q: sizes.
-        weights: with which each term enters.
-    """
+
+def constant(value: float, error: float, q: Quantities, weights: dict[str, float]) -> str:
+    """Return what a constant per example, in nats, is likely to be made of, or nothing."""
+    log, half = "log 2 pi", f"{q.latents}/2"
+    likelihood, prior = weights["log_likelihood"] * q.pixels, weights["log_prior"] * q.latents
+    entropy = -weights["entropy"] * q.latents
     parts: dict[str, float] = {}
     if q.normal_pixels:
-        parts[f"{q.pixels}/2 log 2 pi (the likelihood's normalising constant)"] = (
-            weights["log_likelihood"] * q.pixels * LOG_2PI / 2
-        )
+        parts[f"{q.pixels}/2 {log} (the likelihood's normalising constant)"] = likelihood * LOG_2PI
     if q.normal_latents:
-        half = f"{q.latents}/2"
-        parts[f"{half} log 2 pi (the prior's normalising constant)"] = (
-            weights["log_prior"] * q.latents * LOG_2PI / 2
-        )
-        parts[f"{half} log 2 pi (the guide's normalising constant)"] = (
-            -weights["entropy"] * q.latents * LOG_2PI / 2
-        )
-        parts[f"{half} (the 1 of 1 + log scale^2 in the KL)"] = -weights["entropy"] * q.latents / 2
+        parts[f"{half} {log} (the prior's normalising constant)"] = prior * LOG_2PI
+        parts[f"{half} {log} (the guide's normalising constant)"] = entropy * LOG_2PI
+        parts[f"{half} (the 1 of 1 + log scale^2 in the KL)"] = entropy
     allowed = max(3 * error, 2e-3 * abs(value))
     particles = q.others.get("the particles", 1)
     if particles > 1 and abs(abs(value) - math.log(particles)) <= allowed:
         return f"log {particles}, of the particles: their weights summed, not averaged?"
+    words = {1: "missing", -1: "there twice"}
+    words |= {2: "there with the wrong sign", -2: "there three times"}
     for count in (1, 2):
         for chosen in itertools.combinations(parts.items(), count):
-            for factors in itertools.product((1, -1, 2, -2), repeat=count):
-                total = sum(f * size for f, (_, size) in zip(factors, chosen, strict=True))
-                if abs(total - value) <= allowed:
-                    return _said([n for n, _ in chosen], factors)
+            for factors in itertools.product(words, repeat=count):
+                pairs = list(zip(chosen, factors, strict=True))
+                if abs(sum(f * size / 2 for (_, size), f in pairs) - value) <= allowed:
+                    return "; ".join(f"{name} is {words[f]}" for (name, _), f in pairs)
     return ""
-
-
-def _said(names: list[str], factors: tuple[int, ...]) -> str:
-    words = {1: "is missing", -1: "is there twice", 2: "is there with the wrong sign"}
-    said = [
-        f"{n} {words.get(f, 'is there three times')}" for n, f in zip(names, factors, strict=True)
-    ]
-    return "; ".join(said)
 
 
 def shown(weight: Estimate[float]) -> str:

@@ -9,7 +9,6 @@ from ppl_vae.diagnostics.check.statistics import Z_LIMIT
 from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.diagnostics.check.verdict.result import Finding, GroupGradient
 
-LIKELIHOOD_ONLY = {"log_likelihood"}
 # Between this z-score and the limit a gradient is neither right nor wrong.
 UNCLEAR = 2.0
 
@@ -17,10 +16,7 @@ UNCLEAR = 2.0
 def leftover(rms: float, truth: Truth, collector: Collector) -> Finding:
     """Return the finding that no formula explains the objective, with what else was seen of it.
 
-    Args:
-        rms: what the nearest weighted sum of the terms leaves, in nats per example.
-        truth: the right terms.
-        collector: of the draws.
+    The nearest weighted sum of the right terms leaves `rms`, in nats per example.
     """
     repeated_calls = collector.repeated_calls
     likelihood = "log_likelihood, " if truth.observed else ""
@@ -50,16 +46,14 @@ def localised(
 ) -> list[Finding]:
     """Say in which term a leftover lies, by the parameters whose gradient is right.
 
-    Parameters of the decoder enter by the log-likelihood alone. If their gradient is right, the
-    log-likelihood and the draws of z are, and the leftover lies in the KL. That is not said where
-    the noise (`noisier`) tells otherwise.
+    Parameters of the decoder enter through the log-likelihood alone. If their gradient is right,
+    so are the log-likelihood and the draws of z, and the leftover lies in the KL. This is not
+    said where the noise (`noisier`) tells otherwise.
     """
-    if not found or found[0].kind != "leftover":
+    decoders = [g for g in gradient.values() if set(g.weights) == {"log_likelihood"}]
+    is_leftover = bool(found) and found[0].kind == "leftover"
+    if not is_leftover or not 0 < len(decoders) < len(gradient):
         return found
-    decoders = [g for g in gradient.values() if set(g.weights) == LIKELIHOOD_ONLY]
-    if not decoders or len(decoders) == len(gradient):
-        return found
-    names = " and ".join(group.group for group in decoders)
     worst = max(group.z_score for group in decoders)
     if UNCLEAR < worst < Z_LIMIT or (noisier and worst <= UNCLEAR):
         return found
@@ -68,6 +62,6 @@ def localised(
     else:
         term = "log_likelihood"
         where = "wrong too: look at the reconstruction term and at the draw of z."
-    first = found[0]
-    message = f"{first.message} The gradient in {names} is {where}"
-    return [replace(first, term=term, message=message), *found[1:]]
+    names = " and ".join(group.group for group in decoders)
+    message = f"{found[0].message} The gradient in {names} is {where}"
+    return [replace(found[0], term=term, message=message), *found[1:]]
