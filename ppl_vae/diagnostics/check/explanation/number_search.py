@@ -31,8 +31,8 @@ def by_search(
 ) -> Explanation | None:
     """Return the family's member that explains the objective, or None.
 
-    Importance ratios are among the columns `with_ratios`. What explains the objective leaves no
-    noise where it must be `exact`. Constants may be left out where it is said to `ignore` them.
+    With `with_ratios`, importance ratios are among the columns. With `exact`, an explanation must
+    leave no noise. With `ignore`, constants may be left out.
     """
     rights: list[Terms] = []
 
@@ -46,7 +46,7 @@ def by_search(
     table = Regression(samples, matched=True, tolerance=collector.seen.tolerance)
     table.add("KL", {"P": 1.0, "H": 1.0})
     noise, right = table.noise, right_fit(table, ignore=ignore)
-    best: Explanation | None = None
+    found: list[Explanation] = []
     for place, family in enumerate(families(rights[0])):
         if family.role == "KL" and not exact and len(rights[0].guide) == 1:
             continue  # the KL is not where the noise comes from
@@ -57,10 +57,8 @@ def by_search(
         message = family.message.format(f"{number:.3g}")
         term = "kl" if family.role == "KL" else "log_likelihood"
         candidate = Candidate("formula", term, message, roles, noise, free=free, cost=8.0)
-        for each in explanations(table, candidate, right, ignore=ignore, exact=exact):
-            if best is None or each.score < best.score:
-                best = each
-    return best
+        found += explanations(table, candidate, right, ignore=ignore, exact=exact)
+    return min(found, key=lambda explanation: explanation.score, default=None)
 
 
 def _nearest(

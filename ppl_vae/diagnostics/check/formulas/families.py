@@ -16,7 +16,6 @@ from torch.distributions import Bernoulli, Normal
 
 from ppl_vae.diagnostics.check.truth import Terms, event_dims, latent_sites_of, summed
 from ppl_vae.elbos.closed_kl import base, registered_kl
-from ppl_vae.elbos.traces import Site
 
 Change = Callable[[Tensor, float], Tensor]
 
@@ -91,24 +90,21 @@ def _by_layer(
     return total
 
 
-def _of_scale(change: Change, right: Terms, number: float) -> Tensor:
-    """Return the closed KL with the guide's scale changed."""
+def _by_dimension(
+    change: Change, right: Terms, number: float, *, of_scale: bool = False
+) -> Tensor:
+    """Return the closed KL with each dimension's part, or the guide's scale, changed."""
     ((name, site),) = latent_sites_of(right.guide).items()
     q: Any = base(site["fn"])
-    changed = Normal(q.loc, change(q.scale, number), validate_args=False)
-    return _minus_kl(registered_kl(changed, base(right.model[name]["fn"])), site, right)
-
-
-def _by_dimension(change: Change, right: Terms, number: float) -> Tensor:
-    """Return a function of each dimension's closed KL, summed."""
-    ((name, site),) = latent_sites_of(right.guide).items()
-    kl = registered_kl(base(site["fn"]), base(right.model[name]["fn"]))
-    return _minus_kl(change(kl, number), site, right)
-
-
-def _minus_kl(kl: Tensor, site: Site, right: Terms) -> Tensor:
+    if of_scale:
+        q = Normal(q.loc, change(q.scale, number), validate_args=False)
+    kl = registered_kl(q, base(right.model[name]["fn"]))
+    kl = kl if of_scale else change(kl, number)
     blank = torch.zeros_like(right.likelihood)
     return -summed(kl.expand(site["value"].shape), blank, event_dims(site))
+
+
+_of_scale = partial(_by_dimension, of_scale=True)
 
 
 def _by_example(change: Change, right: Terms, number: float) -> Tensor:

@@ -92,13 +92,11 @@ class Regression:
     def is_of_data(self, name: str) -> bool:
         """Return whether a column depends on the batch alone, not on the parameters."""
         means, spread = self._column(name)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for place, sample in enumerate(self.samples):
-            groups.setdefault(sample.setting.index, []).append(place)
-        gap = max(float(np.ptp(means[places])) for places in groups.values())
-        size = max(float(self.scale.mean()), TINY)
-        noisy = float(np.abs(spread).max()) > self.tolerance * size
-        return len(groups) < len(self) and not noisy and gap < self.tolerance * size
+        batches = [sample.setting.index for sample in self.samples]
+        gap = max(float(np.ptp(means[[b == batch for b in batches]])) for batch in set(batches))
+        limit = self.tolerance * max(float(self.scale.mean()), TINY)
+        noisy = float(np.abs(spread).max()) > limit
+        return len(set(batches)) < len(self) and not noisy and gap < limit
 
     def fit(
         self,
