@@ -122,18 +122,16 @@ class ElboCheck:
         for group in self.gradient.values():
             gradients.add_row(group.group, shown(group.ratio), f"{group.z_score:.1f}")
         lines += [values, gradients] if self.gradient else [values]
-        lines += [Text(note, "dim") for note in (self._effort(), *self.notes)]
+        why = "the answer is clear" if self.stopped == "clear" else "the budget is spent"
+        effort = (
+            f"{self.num_replicates} replicates at each of {self.num_settings} settings of "
+            f"parameters and batch; stopped because {why}. ± is one standard error."
+        )
+        lines += [Text(note, "dim") for note in (effort, *self.notes)]
         return Panel(
             Group(*lines),
             title=f"{self.subject}: {'passed' if self.passed else 'FAILED'}",
             title_align="left",
             border_style="green" if self.passed else "red",
             width=88,
-        )
-
-    def _effort(self) -> str:
-        why = "the answer is clear" if self.stopped == "clear" else "the budget is spent"
-        return (
-            f"{self.num_replicates} replicates at each of {self.num_settings} settings of "
-            f"parameters and batch; stopped because {why}. ± is one standard error."
         )

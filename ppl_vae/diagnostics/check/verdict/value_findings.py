@@ -64,10 +64,9 @@ def _weight_findings(e: Explanation, q: Quantities, kind: str) -> list[Finding]:
     weights = {role: e.weight(role) for role in roles}
 
     def alike(*some: str) -> bool:
-        first = weights[some[0]]
-        return len(some) > 1 and all(
-            near(w.mean, first.mean, w.standard_error + first.standard_error)
-            for w in (weights[role] for role in some)
+        first, *others = (weights[role] for role in some)
+        return bool(others) and all(
+            near(w.mean, first.mean, w.standard_error + first.standard_error) for w in others
         )
 
     if off and off == roles and alike(*roles):
