@@ -15,6 +15,7 @@ from ppl_vae.diagnostics.quadrature.adaptive import integrate
 from ppl_vae.diagnostics.quadrature.coordinates import about_bulk, bounds_of, midpoints
 from ppl_vae.diagnostics.quadrature.function_values import function_values
 from ppl_vae.diagnostics.quadrature.gauss import require_small, rule_for
+from ppl_vae.diagnostics.sampling.distributions import device_of
 from ppl_vae.seeding import Seed, derive, seeded
 
 Function = Callable[[Tensor], Tensor]
@@ -123,7 +124,7 @@ def expectation(
 
 def draw(distribution: Distribution, count: int, seed: Seed) -> Tensor:
     """Return draws, reparameterised where that can be, from a random stream of their own."""
-    with seeded(seed, _device(distribution)):
+    with seeded(seed, device_of(distribution)):
         return (distribution.rsample if distribution.has_rsample else distribution.sample)(
             torch.Size([count])
         )
@@ -234,13 +235,3 @@ def _adaptive(
         found.num_evaluations + len(grid),
         "; ".join(warnings),
     )
-
-
-def _device(distribution: Distribution) -> torch.device:
-    """Return the device of the first parameter that is a tensor."""
-    for value in vars(distribution).values():
-        if isinstance(value, Tensor):
-            return value.device
-        if isinstance(value, Distribution):
-            return _device(value)
-    return torch.device("cpu")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch import distributions as dist
 
 from ppl_vae import checks
+from ppl_vae.diagnostics.sampling.distributions import is_discrete
 
 LARGEST_DIMENSION = 2
 
@@ -125,7 +126,7 @@ def require_small(distribution: dist.Distribution) -> int:
     """Return how many numbers one draw has: 1 or 2; raise for more, and for discrete ones."""
     name, dim = type(distribution).__name__, distribution.event_shape.numel()
     remedy = "Use method='monte-carlo'."
-    if _is_discrete(distribution):
+    if is_discrete(distribution):
         raise TypeError(checks.message("a continuous distribution", f"{name}, discrete", remedy))
     if not 1 <= dim <= LARGEST_DIMENSION:
         raise ValueError(
@@ -163,13 +164,6 @@ def _product(z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 def _as(like: Tensor, *tensors: Tensor) -> list[Tensor]:
     return [t.to(like) for t in tensors]
-
-
-def _is_discrete(distribution: dist.Distribution) -> bool:
-    try:
-        return bool(getattr(distribution.support, "is_discrete", False))
-    except NotImplementedError:
-        return False
 
 
 def _no_rule(distribution: dist.Distribution) -> TypeError:

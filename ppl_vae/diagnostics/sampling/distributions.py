@@ -55,12 +55,13 @@ def check_pair(q: object, p: object) -> tuple[Distribution, Distribution, torch.
                 "q with a density", "a Delta", "Its divergence from a continuous p is infinite."
             )
         )
-    kinds = _kind(q), _kind(p)
-    if set(kinds) == {"discrete", "continuous"}:
+    known = _support(q) is not None and _support(p) is not None
+    if known and is_discrete(q) != is_discrete(p):
+        kinds = ("discrete" if is_discrete(d) else "continuous" for d in (q, p))
         raise ValueError(
             checks.message(
                 "q and p both discrete, or both continuous",
-                f"q {kinds[0]}, p {kinds[1]}",
+                "q {}, p {}".format(*kinds),
                 "Their densities are not comparable; choose another p.",
             )
         )
@@ -128,6 +129,12 @@ def log_density(distribution: Distribution, z: Tensor) -> Tensor:
     return distribution.log_prob(z).masked_fill(~inside, -math.inf)
 
 
+def is_discrete(distribution: Distribution) -> bool:
+    """Return whether the support is discrete, as far as the distribution says."""
+    support = _support(distribution)
+    return support is not None and support.is_discrete
+
+
 def supports(distribution: Distribution, z: Tensor) -> Tensor | None:
     """Return where `z` is in the support, or None if the distribution does not say."""
     support = _support(distribution)
@@ -151,13 +158,6 @@ def _support(distribution: Distribution) -> Any:  # noqa: ANN401
         return distribution.support
     except NotImplementedError:
         return None
-
-
-def _kind(distribution: Distribution) -> str:
-    support = _support(distribution)
-    if support is None:
-        return "unknown"
-    return "discrete" if support.is_discrete else "continuous"
 
 
 def _num_components(distribution: Distribution) -> int:
