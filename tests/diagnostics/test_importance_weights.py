@@ -15,7 +15,7 @@ def test_against_numpy():
     logs = torch.randn(50, 4) * 2 - 700
     found = summarise(logs)
     weights = np.exp(logs.numpy() + 700)
-    np.testing.assert_allclose(found.log_mean, np.log(weights.mean(0)) - 700, rtol=1e-13)
+    np.testing.assert_allclose(found.mean, np.log(weights.mean(0)) - 700, rtol=1e-13)
     relative = weights.std(0, ddof=1) / weights.mean(0) / math.sqrt(50)
     np.testing.assert_allclose(found.standard_error, relative, rtol=1e-12)
     ess = weights.sum(0) ** 2 / (weights**2).sum(0)
@@ -40,10 +40,10 @@ def test_edges():
     few[:3] = 0.0
     found = summarise(few)
     assert found.pareto_k.item() == math.inf
-    assert found.log_mean.item() == pytest.approx(math.log(0.03))
+    assert found.mean.item() == pytest.approx(math.log(0.03))
     assert found.effective_sample_size.item() == pytest.approx(3)
     none = summarise(torch.full((100, 1), -math.inf))
-    assert none.log_mean.item() == -math.inf
+    assert none.mean.item() == -math.inf
     assert none.standard_error.item() == math.inf
     assert none.effective_sample_size.item() == 0
     for bad in (math.nan, math.inf):

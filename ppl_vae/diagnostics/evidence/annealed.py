@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.diagnostics.evidence.hamiltonian import State, start, transition
-from ppl_vae.diagnostics.evidence.importance import WeightSummary, summarise
-from ppl_vae.diagnostics.evidence.log_joint import LogJoint
+from ppl_vae.diagnostics.evidence.hamiltonian import start, transition
+from ppl_vae.diagnostics.evidence.importance import summarise
+from ppl_vae.diagnostics.evidence.log_joint import LogJoint, State
 from ppl_vae.diagnostics.evidence.particles import Particles, interval
+from ppl_vae.diagnostics.evidence.result import Evidence, joined
 from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.elbos.traces import latent_sites
 from ppl_vae.seeding import derive, reseed
@@ -58,50 +59,45 @@ class Annealing:
 
 
 def annealed_evidence(
-    particles: Particles, x: Tensor, annealing: Annealing, *, max_bytes: int, seed: int
-) -> WeightSummary:
+    particles: Particles, x: Tensor, *, annealing: Annealing, max_bytes: int, seed: int
+) -> Evidence:
     """Return the log of the mean of the chains' weights, with its errors, per example.
 
         log w = sum_t (beta_t - beta_{t-1}) (log p(x, z_{t-1}) - log q(z_{t-1} | x))
 
     with z_0 from the guide and z_t from z_{t-1} by a step that leaves ``p^beta_t q^(1-beta_t)``
     invariant. E[w] = p(x) whatever the steps, so the log of a mean is a lower bound in
-    expectation. Step sizes are tuned beforehand, on chains that are thrown away.
-
-    Args:
-        particles: the program, as it was found on such data.
-        x: the examples.
-        annealing: chains, temperatures, leapfrog steps.
-        max_bytes: that the chains of some examples may take.
-        seed: of everything random; sets torch's global streams.
+    expectation. Step sizes are tuned beforehand, on chains that are thrown away. Draws come from
+    torch's global streams.
 
     Source:
         Neal, Annealed importance sampling, 2001.
     """
+    joint = LogJoint(particles, x)
     check_supports(particles, x)
     parts = []
-    for number, joint in enumerate(joints(particles, x, annealing.num_chains, max_bytes, seed)):
+    for number, part in enumerate(split(joint, x, annealing.num_chains, max_bytes, seed)):
         reseed(derive(seed, "tune", number), x.device)
-        path = Path.tuned(joint, annealing)
+        path = Path.tuned(part, annealing)
         reseed(derive(seed, "run", number), x.device)
-        parts.append(summarise(path.forward()))
-    return WeightSummary.joined(parts)
+        parts.append(summarise(path.forward(), "ais"))
+    return joined(parts)
 
 
-def joints(
-    particles: Particles, x: Tensor, num_chains: int, max_bytes: int, seed: int
+def split(
+    joint: LogJoint, x: Tensor, num_chains: int, max_bytes: int, seed: int
 ) -> list[LogJoint]:
-    """Return the densities of all examples, as many at a time as the budget allows."""
-    if not particles.splits:
-        return [LogJoint(particles, x)]
-    one = LogJoint(particles, x[:1])
+    """Return the densities of the examples, as many at a time as the budget allows."""
+    if not joint.splits:
+        return [joint]
+    one = joint.on(x[:1])
     reseed(derive(seed, "memory"), x.device)
     u = one.from_guide(num_chains)
     step = {"step_size": torch.ones_like(u[0, :, 0]), "scale": torch.ones_like(u[0])}
     state = start(one, u)
     needed = peak_bytes(lambda: transition(one, state, 0.5, **step, num_leapfrog=1))
     size = max(1, max_bytes // max(needed, 1))
-    return [LogJoint(particles, part) for part in x.split(size)]
+    return [joint.on(part) for part in x.split(size)]
 
 
 def check_supports(particles: Particles, x: Tensor) -> None:
@@ -127,19 +123,17 @@ class Path:
 
     Attributes:
         joint: the densities.
+        annealing: chains, temperatures and leapfrog steps.
         betas: beta_0 = 0 to beta_T = 1.
         step_sizes: at beta_1..beta_T, (T, examples), in units of `scale`.
         scale: the guide's standard deviations, (examples, dim).
-        num_leapfrog: leapfrog steps of each transition.
-        num_chains: independent runs per example.
     """
 
     joint: LogJoint
+    annealing: Annealing
     betas: list[float]
     step_sizes: Tensor
     scale: Tensor
-    num_leapfrog: int
-    num_chains: int
 
     @property
     def num_examples(self) -> int:
@@ -169,13 +163,12 @@ class Path:
                 if number >= 1:
                     sizes.append(size)
                 size = size * (_RATE * (accept.mean(0) - _TARGET)).exp()
-        steps = torch.stack(sizes)
-        return cls(joint, betas, steps, scale, annealing.num_leapfrog, annealing.num_chains)
+        return cls(joint, annealing, betas, torch.stack(sizes), scale)
 
     def forward(self) -> Tensor:
         """Return the log-weights, (chains, examples), of runs from draws of the guide."""
         with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
-            state = start(self.joint, self.joint.from_guide(self.num_chains))
+            state = start(self.joint, self.joint.from_guide(self.annealing.num_chains))
             total = torch.zeros_like(state.model, dtype=torch.float64)
             for number in range(1, len(self.betas)):
                 total += self._gain(state, number)
@@ -192,7 +185,7 @@ class Path:
         1 / p(x).
         """
         with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
-            state = start(self.joint, u.expand(self.num_chains, -1, -1))
+            state = start(self.joint, u.expand(self.annealing.num_chains, -1, -1))
             total = torch.zeros_like(state.model, dtype=torch.float64)
             for number in reversed(range(1, len(self.betas))):
                 if number < len(self.betas) - 1:
@@ -211,5 +204,5 @@ class Path:
             self.betas[number],
             step_size=self.step_sizes[number - 1],
             scale=self.scale,
-            num_leapfrog=self.num_leapfrog,
+            num_leapfrog=self.annealing.num_leapfrog,
         )[0]

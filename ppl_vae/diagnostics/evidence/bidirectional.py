@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,13 +16,13 @@ from ppl_vae.diagnostics.evidence.annealed import (
     Annealing,
     Path,
     check_supports,
-    joints,
+    split,
 )
-from ppl_vae.diagnostics.evidence.importance import WeightSummary, summarise
+from ppl_vae.diagnostics.evidence.importance import summarise
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.particles import Particles
-from ppl_vae.diagnostics.evidence.result import Evidence, Source
+from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined
 from ppl_vae.diagnostics.evidence.subject import subject
 from ppl_vae.elbos.traces import observed_sites
 from ppl_vae.functions import Functions
@@ -129,34 +129,21 @@ def bidirectional_evidence(
         check_supports(particles, blank)
         reseed(derive(number, "simulate"), found.device)
         x, draw = _simulated(particles, blank)
-        u = LogJoint(particles, x).unconstrained(draw)
+        joint = LogJoint(particles, x)
+        u = joint.unconstrained(draw)
         lower, upper, first = [], [], 0
-        for index, joint in enumerate(
-            joints(particles, x, num_samples, max_bytes, derive(number, "size"))
+        for index, part in enumerate(
+            split(joint, x, num_samples, max_bytes, derive(number, "size"))
         ):
             reseed(derive(number, "tune", index), found.device)
-            path = Path.tuned(joint, annealing)
-            lower.append(summarise(path.forward()))
+            path = Path.tuned(part, annealing)
+            lower.append(summarise(path.forward(), "ais"))
             start = u[:, first : first + path.num_examples]
             first += path.num_examples
-            upper.append(summarise(-path.backward(start)))
-    dtype = found.dtype
-    return BidirectionalEvidence(
-        x, _evidence(lower, "ais", dtype, 1), _evidence(upper, "reverse-ais", dtype, -1)
-    )
-
-
-def _evidence(parts: list[WeightSummary], method: str, dtype: torch.dtype, sign: int) -> Evidence:
-    joined = WeightSummary.joined(parts)
-    return Evidence(
-        (sign * joined.log_mean).to(dtype),
-        joined.standard_error.to(dtype),
-        joined.effective_sample_size.to(dtype),
-        joined.pareto_k.to(dtype),
-        method,
-        joined.num_samples,
-        _SOURCE,
-    )
+            weights = summarise(-path.backward(start), "reverse-ais")
+            upper.append(replace(weights, mean=-weights.mean))
+    bounds = (cast(joined(parts), found.dtype, x.device, _SOURCE) for parts in (lower, upper))
+    return BidirectionalEvidence(x, *bounds)
 
 
 @torch.no_grad()

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.evidence.log_joint import Densities
+from ppl_vae.diagnostics.evidence.log_joint import State
 
 _JITTER = 0.2
 
 
-@dataclass(frozen=True)
-class State:
-    """Where the chains are.
-
-    Attributes:
-        u: (chains, examples, dim).
-        model: log p of it, (chains, examples).
-        guide: log q of it, likewise.
-    """
-
-    u: Tensor
-    model: Tensor
-    guide: Tensor
-
-    def log_density(self, beta: float) -> Tensor:
-        """Return ``beta log p + (1 - beta) log q``, (chains, examples)."""
-        return _between(self.model, self.guide, beta)
-
-
-def start(densities: Callable[[Tensor], Densities], u: Tensor) -> State:
+def start(densities: Callable[[Tensor], State], u: Tensor) -> State:
     """Return chains at `u`."""
     with torch.no_grad():
-        found = densities(u)
-    return State(u, found.model, found.guide)
+        return densities(u)
 
 
 def transition(
-    densities: Callable[[Tensor], Densities],
+    densities: Callable[[Tensor], State],
     state: State,
     beta: float,
     *,
@@ -92,18 +71,9 @@ def transition(
     return moved, accept
 
 
-def _slope(
-    densities: Callable[[Tensor], Densities], u: Tensor, beta: float
-) -> tuple[Tensor, State]:
+def _slope(densities: Callable[[Tensor], State], u: Tensor, beta: float) -> tuple[Tensor, State]:
     with torch.enable_grad():
         leaf = u.detach().requires_grad_()
         found = densities(leaf)
-        (slope,) = torch.autograd.grad(_between(found.model, found.guide, beta).sum(), leaf)
+        (slope,) = torch.autograd.grad(found.log_density(beta).sum(), leaf)
     return slope.nan_to_num(0.0), State(u, found.model.detach(), found.guide.detach())
-
-
-def _between(model: Tensor, guide: Tensor, beta: float) -> Tensor:
-    # At the ends the other density may be minus infinity, and must not make a NaN of it.
-    if beta == 0:
-        return guide
-    return model if beta == 1 else beta * model + (1 - beta) * guide

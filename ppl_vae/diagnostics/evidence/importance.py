@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,43 +10,20 @@ from arviz_stats.base.array import array_stats
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.diagnostics.evidence.result import Evidence
 
 _SMALLEST_TAIL = 5
 _LARGEST_SHARE = 5  # the tail is at most a fifth of the draws
 
 
-@dataclass(frozen=True)
-class WeightSummary:
-    """Of w_1..w_S, for each example; all (batch,), float64.
+def summarise(log_weights: Tensor, method: str = "iwae") -> Evidence:
+    """Return the evidence by log-weights, (num_samples, batch), in float64.
 
-    Attributes:
-        log_mean: log (1/S) sum w, nats.
-        standard_error: of it, by the delta method: the standard deviation of w over sqrt(S) times
-            its mean.
-        effective_sample_size: (sum w)^2 / sum w^2, between 1 and S.
-        pareto_k: shape of the generalised Pareto distribution of the largest weights (PSIS;
-            Vehtari and others 2024); see `summarise`.
-        num_samples: S.
-    """
+    Its ``mean`` is log (1/S) sum w. The standard error is the delta method's: the standard
+    deviation of w over sqrt(S) times its mean. The effective sample size is (sum w)^2 / sum w^2.
 
-    log_mean: Tensor
-    standard_error: Tensor
-    effective_sample_size: Tensor
-    pareto_k: Tensor
-    num_samples: int
-
-    @classmethod
-    def joined(cls, parts: list[WeightSummary]) -> WeightSummary:
-        """Return the summary of all examples, from those of some at a time."""
-        columns = [[v for v in vars(part).values() if isinstance(v, Tensor)] for part in parts]
-        joined = (torch.cat(column) for column in zip(*columns, strict=True))
-        return cls(*joined, num_samples=parts[0].num_samples)
-
-
-def summarise(log_weights: Tensor) -> WeightSummary:
-    """Return what (num_samples, batch) log-weights say, per example.
-
-    Pareto k above 0.7 means that the variance of the weights may not exist, and that mean and
+    Pareto k is the shape of the generalised Pareto distribution of the largest weights (PSIS;
+    Vehtari and others 2024). Above 0.7 the variance of the weights may not exist, and mean and
     standard error cannot be trusted. It is minus infinity where the largest weights are equal,
     infinity where fewer draws than the tail needs have any weight, NaN for fewer than 25 draws.
 
@@ -56,7 +32,7 @@ def summarise(log_weights: Tensor) -> WeightSummary:
 
     Example:
         >>> found = summarise(torch.zeros(100, 3))
-        >>> found.log_mean.tolist(), found.effective_sample_size.tolist()
+        >>> found.mean.tolist(), found.effective_sample_size.tolist()
         ([0.0, 0.0, 0.0], [100.0, 100.0, 100.0])
     """
     bad = log_weights.isnan() | (log_weights == torch.inf)
@@ -76,21 +52,18 @@ def summarise(log_weights: Tensor) -> WeightSummary:
     weights = relative.exp()
     total, squares = weights.sum(0), weights.square().sum(0)
     spread = (weights - total / count).square().sum(0) * (count / (count - 1))
-    return WeightSummary(
+    return Evidence(
         top.double() + total.log() - math.log(count),
         torch.where(total > 0, spread.sqrt() / total, torch.inf),
         torch.where(total > 0, total.square() / squares, 0.0),
         _pareto_k(relative, torch.finfo(log_weights.dtype).eps * (1 + top.abs().double())),
+        method,
         count,
     )
 
 
 def _pareto_k(relative: Tensor, rounding: Tensor) -> Tensor:
-    """Return k-hat per column.
-
-    Minus infinity where the tail's weights are equal (they are bounded), infinity where it has
-    weights of 0 (too few draws carry any), NaN for fewer than 25 draws.
-    """
+    """Return Pareto k per column, as `summarise` describes it."""
     count = len(relative)
     tail = int(3 * math.sqrt(count)) if count > 225 else count // _LARGEST_SHARE
     if tail < _SMALLEST_TAIL:

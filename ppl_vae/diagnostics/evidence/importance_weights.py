@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.evidence.fused import compiled_kernel
-from ppl_vae.diagnostics.evidence.importance import WeightSummary, summarise
+from ppl_vae.diagnostics.evidence.importance import summarise
 from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.diagnostics.evidence.result import Evidence, joined
 from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.seeding import derive, reseed
 
@@ -26,26 +27,16 @@ _FEW, _MORE = 4, 12
 
 def importance_evidence(
     particles: Particles, x: Tensor, *, num_samples: int, max_bytes: int, seed: int
-) -> WeightSummary:
+) -> Evidence:
     """Return log (1/S) sum_s p(x_i, z_s) / q(z_s | x_i), z_s ~ q, with its errors, per example.
 
-    Args:
-        particles: the program, as it was found on such data.
-        x: the examples.
-        num_samples: S.
-        max_bytes: that a block of examples and samples may take.
-        seed: every block has a stream of its own derived from it; see ``seeding.reseed``, which
-            sets the global one.
+    Every block of examples and samples, of at most `max_bytes`, has a stream of its own that is
+    derived from `seed`; it is torch's global stream.
     """
     if num_samples * x.numel() >= WORTH_COMPILING and particles.vectorised:
         particles = replace(particles, kernel=compiled_kernel(x.device.type))
-    parts = [
-        summarise(weights)
-        for weights in log_weights(
-            particles, x, num_samples=num_samples, max_bytes=max_bytes, seed=seed
-        )
-    ]
-    return WeightSummary.joined(parts)
+    blocks = log_weights(particles, x, num_samples=num_samples, max_bytes=max_bytes, seed=seed)
+    return joined(list(map(summarise, blocks)))
 
 
 @torch.no_grad()

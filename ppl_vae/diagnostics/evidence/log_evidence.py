@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,8 @@ from torch import Tensor
 from ppl_vae import checks
 from ppl_vae.diagnostics.evidence.annealed import DEFAULT_CHAINS, Annealing, annealed_evidence
 from ppl_vae.diagnostics.evidence.importance_weights import importance_evidence
-from ppl_vae.diagnostics.evidence.log_joint import LogJoint
-from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence, small_joint
-from ppl_vae.diagnostics.evidence.result import Evidence, Source
+from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence
+from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined, without_weights
 from ppl_vae.diagnostics.evidence.subject import Subject, subject
 from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import Batches
@@ -23,26 +22,12 @@ from ppl_vae.seeding import Seed, as_int, derive
 
 DEFAULT_SAMPLES = 5000
 DEFAULT_BYTES = 512 * 2**20
-
-
-@dataclass(frozen=True)
-class _Options:
-    num_samples: int
-    annealing: Annealing
-    tolerance: float
-    max_bytes: int
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What a method says of some examples, (examples) each."""
-
-    mean: Tensor
-    standard_error: Tensor
-    effective_sample_size: Tensor
-    pareto_k: Tensor
-    num_samples: int
-    warning: str = ""
+_ESTIMATES: dict[str, Callable[..., Evidence]] = {
+    "iwae": importance_evidence,
+    "quadrature": quadrature_evidence,
+    "ais": annealed_evidence,
+}
+METHODS = (*_ESTIMATES, "exact")
 
 
 @checks.own_words()
@@ -124,85 +109,41 @@ def log_evidence(
         >>> bool((found.mean - pair.exact.log_evidence(x)).abs() < 4.5 * found.standard_error)
         True
     """
-    checks.name("method", method, _METHODS)
+    checks.name("method", method, METHODS)
     default = DEFAULT_CHAINS if method == "ais" else DEFAULT_SAMPLES
     samples = default if num_samples is None else num_samples
     checks.count("num_samples", samples, minimum=2)
     checks.count("max_bytes", max_bytes)
     if checks.positive_number("tolerance", tolerance) >= 1:
         raise ValueError(checks.message("tolerance below 1", f"{tolerance}", "Choose 1e-4."))
-    annealing = Annealing(samples, num_temperatures, num_leapfrog)
-    options = _Options(samples, annealing, tolerance, max_bytes)
+    options: dict[str, dict[str, Any]] = {
+        "iwae": {"num_samples": samples},
+        "ais": {"annealing": Annealing(samples, num_temperatures, num_leapfrog)},
+        "quadrature": {"tolerance": tolerance},
+    }
     number = as_int(seed)
     with subject(pair, x, seed=derive(number, "data"), device=device) as found:
         dtype, device = found.dtype, found.device
         if method == "quadrature":
             found = found.in_float64()
-        estimate = _METHODS[method](found, plate, options)
-        parts: list[_Part] = []
+        if method == "exact":
+            estimate = _closed_form(found)
+        else:
+            particles = found.particles(plate)
+            estimate = partial(
+                _ESTIMATES[method], particles, max_bytes=max_bytes, **options[method]
+            )
+        parts: list[Evidence] = []
         for index, chunk in enumerate(found.chunks()):
-            parts.append(estimate(chunk, derive(number, method, index)))
+            parts.append(estimate(chunk, seed=derive(number, method, index)))
             if progress is not None:
-                progress(sum(len(part.mean) for part in parts))
+                progress(sum(map(len, parts)))
     known = Source.of(x)
     source = Source(known.data, split or known.split, binarize or known.binarize)
-    names = ("mean", "standard_error", "effective_sample_size", "pareto_k")
-    return Evidence(
-        *(torch.cat([getattr(p, n) for p in parts]).to(device, dtype) for n in names),
-        method=method,
-        num_samples=max(p.num_samples for p in parts),
-        source=source,
-        warning="\n".join(dict.fromkeys(p.warning for p in parts if p.warning)),
-    )
+    return cast(joined(parts), dtype, device, source)
 
 
-_Estimate = Callable[[Tensor, int], _Part]
-
-
-def _iwae(found: Subject, plate: str, options: _Options) -> _Estimate:
-    particles = found.particles(plate)
-
-    def estimate(x: Tensor, seed: int) -> _Part:
-        result = importance_evidence(
-            particles,
-            x,
-            num_samples=options.num_samples,
-            max_bytes=options.max_bytes,
-            seed=seed,
-        )
-        return _Part(*vars(result).values())
-
-    return estimate
-
-
-def _ais(found: Subject, plate: str, options: _Options) -> _Estimate:
-    particles = found.particles(plate)
-    LogJoint(particles, next(found.chunks()))
-
-    def estimate(x: Tensor, seed: int) -> _Part:
-        result = annealed_evidence(
-            particles, x, options.annealing, max_bytes=options.max_bytes, seed=seed
-        )
-        return _Part(*vars(result).values())
-
-    return estimate
-
-
-def _quadrature(found: Subject, plate: str, options: _Options) -> _Estimate:
-    particles = found.particles(plate)
-    small_joint(particles, next(found.chunks()))
-
-    def estimate(x: Tensor, seed: int) -> _Part:
-        result = quadrature_evidence(
-            particles, x, tolerance=options.tolerance, max_bytes=options.max_bytes, seed=seed
-        )
-        none = torch.full_like(result.mean, math.nan)
-        return _Part(result.mean, result.error, none, none, result.num_points, result.warning)
-
-    return estimate
-
-
-def _exact(found: Subject, plate: str, options: _Options) -> _Estimate:
+def _closed_form(found: Subject) -> Callable[..., Evidence]:
     formula = getattr(getattr(found.pair, "exact", None), "log_evidence", None)
     if formula is None:
         raise NotImplementedError(
@@ -214,13 +155,8 @@ def _exact(found: Subject, plate: str, options: _Options) -> _Estimate:
         )
 
     @torch.no_grad()
-    def estimate(x: Tensor, seed: int) -> _Part:
+    def estimate(x: Tensor, seed: int) -> Evidence:
         mean = formula(x).reshape(-1)
-        none = torch.full_like(mean, math.nan)
-        return _Part(mean, torch.zeros_like(mean), none, none, 0)
+        return without_weights(mean, torch.zeros_like(mean), "exact", 0)
 
     return estimate
-
-
-_METHODS = {"iwae": _iwae, "quadrature": _quadrature, "ais": _ais, "exact": _exact}
-METHODS = tuple(_METHODS)

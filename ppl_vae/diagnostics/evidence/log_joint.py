@@ -17,6 +17,7 @@ from ppl_vae import checks
 from ppl_vae.diagnostics.evidence.layout import Layout
 from ppl_vae.diagnostics.evidence.particles import Given, Particles
 from ppl_vae.diagnostics.evidence.states import joint_states
+from ppl_vae.diagnostics.sampling.distributions import is_discrete
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.pathwise import CutAtLatents, Draw
 from ppl_vae.elbos.traces import Site, is_subsample, latent_sites
@@ -55,7 +56,7 @@ class Constrain(Messenger):
 
 def bijection(fn: Any) -> Any:  # noqa: ANN401
     """Return the bijection from the real line onto a support; a mixture's is its components'."""
-    return biject_to(getattr(fn, "component_distribution", fn).support)
+    return biject_to(_unmixed(fn).support)
 
 
 # Rows of states that are scored at once: beyond it nothing gets faster, and memory is bounded.
@@ -63,16 +64,25 @@ _ROWS = 2048
 
 
 @dataclass(frozen=True)
-class Densities:
-    """Of u, (particles, examples) each, in nats.
+class State:
+    """Where particles are, and both log-densities there, in nats.
 
     Attributes:
-        model: log p(x, z(u)) + log |dz/du|.
-        guide: log q(z(u) | x) + log |dz/du|.
+        u: unconstrained coordinates, (particles, examples, dim).
+        model: log p(x, z(u)) + log |dz/du|, (particles, examples).
+        guide: log q(z(u) | x) + log |dz/du|, likewise.
     """
 
+    u: Tensor
     model: Tensor
     guide: Tensor
+
+    def log_density(self, beta: float) -> Tensor:
+        """Return ``beta log p + (1 - beta) log q``, (particles, examples)."""
+        # At the ends the other density may be minus infinity, and must not make a NaN of it.
+        if beta == 0:
+            return self.guide
+        return self.model if beta == 1 else beta * self.model + (1 - beta) * self.guide
 
 
 class LogJoint:
@@ -88,6 +98,7 @@ class LogJoint:
             part of u.
 
     Attributes:
+        splits: whether a part of the examples can be taken by itself.
         dim: numbers per example.
         num_states: of the discrete latents of an example together; 1 where there are none.
 
@@ -107,15 +118,22 @@ class LogJoint:
                     "method='iwae'.",
                 )
             )
-        self._particles, self._x = particles, x
+        self._particles, self._x, self.splits = particles, x, particles.splits
         with torch.no_grad():
             draw = particles.draw(x, 2)
         in_guide, in_model = latent_sites(draw.guide), latent_sites(draw.model)
-        _check_auxiliary(in_guide)
-        discrete = {n: s for n, s in in_model.items() if _is_discrete(s["fn"])}
+        for name, site in in_guide.items():
+            if site["infer"].get("is_auxiliary"):
+                raise NotImplementedError(
+                    checks.message(
+                        "a guide whose density can be taken at any latent",
+                        f"the auxiliary site {name!r}",
+                        "Draw the latents themselves, or use method='iwae'.",
+                    )
+                )
+        discrete = {n: s for n, s in in_model.items() if is_discrete(_unmixed(s["fn"]))}
         if discrete and not sums_states:
-            name, site = next(iter(discrete.items()))
-            raise _not_continuous(name, site)
+            raise _not_continuous(*next(iter(discrete.items())))
         continuous = [name for name in in_guide if name not in discrete]
         self._sites = {name: self._continuous(name, in_model[name]) for name in continuous}
         self._discrete = {n: Layout.of(s, s["value"], particles) for n, s in discrete.items()}
@@ -130,14 +148,14 @@ class LogJoint:
         other._x = x
         return other
 
-    def __call__(self, u: Tensor) -> Densities:
+    def __call__(self, u: Tensor) -> State:
         """Return both densities of u, (particles, examples, dim); differentiable."""
         model, constrain = self._model(u)
         with self._particles.batched(len(u)), Given(constrain.constrained):
             guide: Any = poutine.trace(self._particles.guide).get_trace(self._x)
         _score(guide, constrain)
         weights = Weights([Draw(model, guide, CutAtLatents())], self._particles.plate)
-        return Densities(weights.log_p, weights.log_q)
+        return State(u, weights.log_p, weights.log_q)
 
     def log_model(self, u: Tensor) -> Tensor:
         """Return log p(x, z(u)) + log |dz/du|, (particles, examples), without the guide.
@@ -209,23 +227,9 @@ class LogJoint:
         return Layout.of(site, value, self._particles)
 
 
-def _is_discrete(fn: Any) -> bool:  # noqa: ANN401
-    try:
-        return getattr(fn, "component_distribution", fn).support.is_discrete
-    except NotImplementedError:
-        return False
-
-
-def _check_auxiliary(guide: dict[str, Site]) -> None:
-    for name, site in guide.items():
-        if site["infer"].get("is_auxiliary"):
-            raise NotImplementedError(
-                checks.message(
-                    "a guide whose density can be taken at any latent",
-                    f"the auxiliary site {name!r}",
-                    "Draw the latents themselves, or use method='iwae'.",
-                )
-            )
+def _unmixed(fn: Any) -> Any:  # noqa: ANN401
+    """Return a mixture's components, and anything else as it is."""
+    return getattr(fn, "component_distribution", fn)
 
 
 def _not_continuous(name: str, site: Site) -> NotImplementedError:

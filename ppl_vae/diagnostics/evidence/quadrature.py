@@ -15,6 +15,7 @@ from ppl_vae.diagnostics.evidence.cells import Cells
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.meshes import Meshed, integrate_each
 from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.diagnostics.evidence.result import Evidence, without_weights
 from ppl_vae.diagnostics.evidence.scattered import Scattered
 from ppl_vae.diagnostics.quadrature.coordinates import (
     Coordinates,
@@ -35,29 +36,17 @@ _NEGLIGIBLE = 20.0
 _COARSE = 0.1
 
 
-@dataclass(frozen=True)
-class Integrated:
-    """The log evidence of each example, (batch,), float64.
+@torch.no_grad()
+def quadrature_evidence(
+    particles: Particles, x: Tensor, *, tolerance: float, max_bytes: int, seed: int
+) -> Evidence:
+    """Return ``log integral p(x_i, z) dz`` by adaptive cubature, example by example.
 
-    Attributes:
-        mean: in nats.
-        error: a bound of the numerical error, in nats.
-        num_points: the most that an example took.
-        warning: which did not converge, or empty.
-    """
-
-    mean: Tensor
-    error: Tensor
-    num_points: int
-    warning: str
-
-
-def small_joint(particles: Particles, x: Tensor) -> LogJoint:
-    """Return the joint density of one or two continuous latent numbers, states summed out.
-
-    Raises:
-        ValueError: more of either than can be integrated or summed.
-        NotImplementedError: as in `LogJoint`.
+    In coordinates that are centred at the guide's draws and cover the whole space, cells are
+    halved where the rule is not yet sure. So that a mode far from the guide is not overlooked,
+    log p(x, z) is looked at beforehand at draws from guide and prior, and a cell around any of
+    them that matters is halved until it is as small as the guide is wide. The
+    draws come from torch's global streams. For the last digits `x` is to be in float64.
     """
     joint = LogJoint(particles, x, sums_states=True)
     if joint.dim > LARGEST_DIMENSION:
@@ -68,28 +57,6 @@ def small_joint(particles: Particles, x: Tensor) -> LogJoint:
                 "Use method='iwae' or 'ais'.",
             )
         )
-    return joint
-
-
-@torch.no_grad()
-def quadrature_evidence(
-    particles: Particles, x: Tensor, *, tolerance: float, max_bytes: int, seed: int
-) -> Integrated:
-    """Return ``log integral p(x_i, z) dz`` by adaptive cubature, example by example.
-
-    In coordinates that are centred at the guide's draws and cover the whole space, cells are
-    halved where the rule is not yet sure. So that a mode far from the guide is not overlooked,
-    log p(x, z) is looked at beforehand at draws from guide and prior, and a cell around any of
-    them that matters is halved until it is as small as the guide is wide.
-
-    Args:
-        particles: the program, as it was found on such data.
-        x: the examples, in float64 for the last digits.
-        tolerance: of the result, in nats, below 1.
-        max_bytes: that a block of points may take.
-        seed: of the draws that are looked at; sets torch's global streams.
-    """
-    joint = small_joint(particles, x)
     with pyro.validation_enabled(False):  # noqa: FBT003
         if joint.dim == 0:
             return _summed(particles, joint, x, max_bytes)
@@ -100,26 +67,25 @@ def quadrature_evidence(
     return _in_nats(found, coarse.num_points, torch.finfo(x.dtype).eps)
 
 
-def _summed(particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int) -> Integrated:
+def _summed(particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int) -> Evidence:
     density = Scattered.of(particles, joint, x, max_bytes)
     owner = torch.arange(density.num_examples, device=x.device)
     log_value = density(owner, x.new_zeros(1, len(owner), 0))[0]
     error = _rounding(log_value, torch.finfo(x.dtype).eps)
-    return Integrated(log_value, error, joint.num_states, "")
+    return without_weights(log_value, error, "quadrature", joint.num_states)
 
 
 def _rounding(log_value: Tensor, eps: float) -> Tensor:
     return eps * (16 + 2 * log_value.abs())
 
 
-def _in_nats(found: Meshed, before: Tensor, eps: float) -> Integrated:
+def _in_nats(found: Meshed, before: Tensor, eps: float) -> Evidence:
     error = torch.where(found.error < 1, -torch.log1p(-found.error), math.inf)
     error = error + _rounding(found.log_value, eps)
     late = int((~found.converged).sum())
     warning = f"{late} of {len(error)} integrals did not converge: see standard_error."
-    return Integrated(
-        found.log_value, error, int((found.num_points + before).max()), warning * (late > 0)
-    )
+    most = int((found.num_points + before).max())
+    return without_weights(found.log_value, error, "quadrature", most, warning * (late > 0))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +26,7 @@ _ESTIMATORS = {
     "exact": "closed form",
 }
 _BOUNDED = ("quadrature", "exact")
+_COLUMNS = ("mean", "standard_error", "effective_sample_size", "pareto_k")
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,29 @@ class Evidence:
         """Return one row an example."""
         import pandas as pd
 
-        names = ("mean", "standard_error", "effective_sample_size", "pareto_k")
-        columns = {name: getattr(self, name).detach().cpu().numpy() for name in names}
+        columns = {name: getattr(self, name).detach().cpu().numpy() for name in _COLUMNS}
         return pd.DataFrame(columns).rename_axis("example")
+
+
+def without_weights(
+    mean: Tensor, error: Tensor, method: str, num_samples: int, warning: str = ""
+) -> Evidence:
+    """Return the evidence by a method that draws no weights."""
+    none = torch.full_like(mean, math.nan)
+    return Evidence(mean, error, none, none, method, num_samples, warning=warning)
+
+
+def joined(parts: list[Evidence]) -> Evidence:
+    """Return the evidence of all examples, from that of some at a time."""
+    return replace(
+        parts[0],
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in _COLUMNS},
+        num_samples=max(part.num_samples for part in parts),
+        warning="\n".join(dict.fromkeys(part.warning for part in parts if part.warning)),
+    )
+
+
+def cast(evidence: Evidence, dtype: torch.dtype, device: torch.device, source: Source) -> Evidence:
+    """Return the same numbers in `dtype` on `device`, with the examples' `source`."""
+    columns = {name: getattr(evidence, name).to(device, dtype) for name in _COLUMNS}
+    return replace(evidence, **columns, source=source)
