@@ -53,6 +53,11 @@ class Estimate(Generic[T]):
         return plus_minus(self.mean, float(self.standard_error))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 example``, ``2 examples``, and so on."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def plus_minus(mean: float, error: float) -> str:
     """Return ``mean ± error`` with two digits of the error, and the mean to the same place."""
     if not (math.isfinite(mean) and math.isfinite(error)) or error <= 0:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.diagnostics.estimate import Estimate, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ class AggregatePosterior:
         return table.rename_axis("dimension")
 
     def __str__(self) -> str:
-        examples = "1 example" if self.num_examples == 1 else f"{self.num_examples} examples"
+        examples = counted(self.num_examples, "example")
         lines = [
             f"Aggregate posterior of {examples}, {self.latent_dim}-dimensional (nats)",
             f"  mean KL             {self.mean_kl:.6g}",

@@ -13,6 +13,7 @@ from rich.table import Table
 from ppl_vae import checks, plots
 from ppl_vae.diagnostics.comparison.replicates import OVERALL
 from ppl_vae.diagnostics.comparison.row import Z_LIMIT, Row
+from ppl_vae.diagnostics.estimate import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +53,8 @@ class ElboComparison:
     @property
     def title(self) -> str:
         """What was measured, in a line."""
-        examples = "1 example" if self.num_examples == 1 else f"{self.num_examples} examples"
         exact = "" if self.exact_value is None else f", exact ELBO {self.exact_value:.6g}"
-        return f"{self.pair}, {examples}{exact}"
+        return f"{self.pair}, {counted(self.num_examples, 'example')}{exact}"
 
     @property
     def verdicts(self) -> list[str]:
@@ -76,7 +76,7 @@ class ElboComparison:
     def notes(self) -> list[str]:
         """How to read the numbers."""
         notes = [
-            f"{self.num_replicates} gradients each, {_particles(self.num_particles)}, "
+            f"{self.num_replicates} gradients each, {counted(self.num_particles, 'particle')}, "
             f"{self.dtype} on {self.device}; nats, summed over the examples; "
             "± is one standard error.",
             f"A bias is called one above {Z_LIMIT} standard errors, which chance alone gives once "
@@ -186,10 +186,6 @@ def _bias_cells(row: Row) -> list[str]:
     if row.bias is None or row.bias_z_score is None:
         return ["-", "-", "-"]
     return [str(row.bias), f"{row.bias_z_score:+.1f}", row.reference]
-
-
-def _particles(count: int) -> str:
-    return "1 particle" if count == 1 else f"{count} particles"
 
 
 def _size(count: float) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ppl_vae.diagnostics.estimate import Estimate, plus_minus
+from ppl_vae.diagnostics.estimate import Estimate, counted, plus_minus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,6 @@ class Evidence:
     def describe(self) -> str:
         """Return NLL, interval, estimator, samples, data, binarisation, split and count."""
         low, high = self.interval
-        count = "1 example" if len(self) == 1 else f"{len(self)} examples"
         what = {"quadrature": "numerical bound", "exact": "rounding"}.get(
             self.method, "Monte Carlo"
         )
@@ -163,7 +162,7 @@ class Evidence:
             f"95% interval [{low:.6g}, {high:.6g}]",
             f"  error: {self.monte_carlo_error:.2g} {what}{spread}",
             f"  estimator: {self.method} ({_ESTIMATORS[self.method]}){samples}",
-            f"  data: {self.source}, {count}",
+            f"  data: {self.source}, {counted(len(self), 'example')}",
         ]
         if self.method not in _BOUNDED:
             typical = float(self.effective_sample_size.median())

@@ -14,18 +14,15 @@ from rich.console import Console
 from torch import Tensor
 
 from ppl_vae import checks, plots
-from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.diagnostics.estimate import Estimate, counted
 from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
 from ppl_vae.diagnostics.gap.gaussians import Gaussians
 from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest
 from ppl_vae.diagnostics.gap.posterior_grid import draw_posteriors
-from ppl_vae.diagnostics.gap.text import notes, print_gap
+from ppl_vae.diagnostics.gap.text import GAPS, QUANTITIES, notes, print_gap
 
 if TYPE_CHECKING:
     import pandas as pd
-
-GAPS = ("total", "approximation", "amortisation")
-QUANTITIES = ("log_evidence", "best_elbo", "elbo", *GAPS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +158,7 @@ class InferenceGap:
     @property
     def title(self) -> str:
         """What was measured, in a line."""
-        examples = "1 example" if len(self) == 1 else f"{len(self)} examples"
+        examples = counted(len(self), "example")
         return f"{self.pair}, {examples}: log p(x) by {self.method}, best {self.family} Gaussian"
 
     def print(self, console: Console | None = None, *, count: int = 5) -> None:

@@ -12,7 +12,7 @@ from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 if TYPE_CHECKING:
     import pandas as pd
 
-_MEANING = {
+QUANTITIES = {
     "log_evidence": "log p(x)",
     "best_elbo": "ELBO of the best Gaussian",
     "elbo": "ELBO of the guide",
@@ -20,7 +20,7 @@ _MEANING = {
     "approximation": "approximation gap",
     "amortisation": "amortisation gap",
 }
-_GAPS = ("total", "approximation", "amortisation")
+GAPS = ("total", "approximation", "amortisation")
 
 
 def print_gap(
@@ -33,15 +33,15 @@ def print_gap(
     table.add_column("nats", justify="right")
     table.add_column("of the total", justify="right")
     total = averages["total"].mean
-    for name, meaning in _MEANING.items():
+    for name, meaning in QUANTITIES.items():
         found = averages[name]
-        share = f"{found.mean / total:.0%}" if name in _GAPS and total > 0 else ""
+        share = f"{found.mean / total:.0%}" if name in GAPS and total > 0 else ""
         table.add_row(meaning, str(found), share)
     console.print(table)
     table = Table(title="worst examples", title_justify="left")
-    for name in ("example", *_GAPS):
+    for name in ("example", *GAPS):
         table.add_column(name, justify="right")
-    columns = [c for name in _GAPS for c in (name, f"{name}_standard_error")]
+    columns = [c for name in GAPS for c in (name, f"{name}_standard_error")]
     for index, *numbers in worst[columns].itertuples(name=None):
         table.add_row(str(index), *map(plus_minus, numbers[::2], numbers[1::2]))
     console.print(table)
