@@ -116,13 +116,9 @@ def maximise(
 
 
 def _direction(gradient: Tensor, steps: Tensor, falls: Tensor, metric: Tensor) -> Tensor:
-    """Return the ascent direction of L-BFGS; pairs without curvature count for nothing.
+    """Return the ascent direction from the latest steps and falls of the gradient over them.
 
-    Args:
-        gradient: (some, size).
-        steps: the latest last, (memory, some, size); 0 where there is none.
-        falls: of the gradient over each step, likewise.
-        metric: (size,).
+    Both are (memory, some, size), the latest last; pairs without curvature count for nothing.
     """
     curvature = (steps * falls).sum(-1)
     sizes = (steps.square() * metric).sum(-1) * (falls.square() / metric).sum(-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -74,16 +75,9 @@ def best_gaussian(
     coarse = matched_rule(max(_COARSE_POINTS, 2 * code.latent_dim + 2), code)
     fine = fine_rule(code)
     everything = torch.arange(code.num_examples, device=code.guide.loc.device)
+    search = partial(climb, code, family=family, num_steps=num_steps)
     found = [
-        climb(
-            code,
-            start,
-            coarse,
-            everything,
-            family=family,
-            num_steps=num_steps,
-            tolerance=10 * tolerance,
-        )
+        search(start, coarse, everything, tolerance=10 * tolerance)
         for start in starting_points(code, num_starts)
     ]
     top = torch.stack([each.elbo.nan_to_num(-math.inf) for each in found]).amax(0)
@@ -95,15 +89,7 @@ def best_gaussian(
             apart = torch.linalg.solve_triangular(earlier.gaussians.scale_tril, apart, upper=False)
             going &= ~(apart.squeeze(-1).norm(dim=-1) < _SAME)
         at = everything[going | (best is None)]
-        higher = climb(
-            code,
-            each.gaussians[at],
-            fine,
-            at,
-            family=family,
-            num_steps=num_steps,
-            tolerance=tolerance,
-        )
+        higher = search(each.gaussians[at], fine, at, tolerance=tolerance)
         best = higher if best is None else best.improved(higher, at)
     assert best is not None
     return best

@@ -68,9 +68,7 @@ class Controlled:
     def values(self, code: GaussianCode, noise: Tensor) -> Tensor:
         """Return log p(x, z) - log q(z) less the control, (num, batch), in nats.
 
-        Args:
-            code: pair and data.
-            noise: (num, batch, latent_dim); each value is the mean over it and its opposite.
+        Each value is the mean over a row of `noise`, (num, batch, latent_dim), and its opposite.
         """
         values, control = self._pairs(code, noise)
         return values - self.share * control

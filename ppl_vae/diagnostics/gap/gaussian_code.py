@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import pyro
@@ -63,7 +64,6 @@ class GaussianCode:
 
     def __init__(self, pair: Pair, x: Tensor, *, max_bytes: float) -> None:
         self.pair, self.x, self._max_bytes = pair, x, max_bytes
-        self._bytes_per_code = 0.0
         with self._quiet(), torch.no_grad():
             guide: Any = poutine.trace(pair.guide).get_trace(x)
             model: Any = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(x)
@@ -153,11 +153,10 @@ class GaussianCode:
 
     def _at_once(self, batch: int) -> int:
         """Return how many codes per example fit into the memory that is allowed."""
-        if not self._bytes_per_code:
-            self._bytes_per_code = self._measure()
         return max(1, int(self._max_bytes / (self._bytes_per_code * batch)))
 
-    def _measure(self) -> float:
+    @cached_property
+    def _bytes_per_code(self) -> float:
         few = torch.arange(min(_PROBE, len(self.x)), device=self.x.device)
         joint, z = self._of(few), self.guide.loc[few].unsqueeze(0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch.distributions import Independent, Normal
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.estimate import Estimate
-from ppl_vae.diagnostics.gap.best_gaussian import best_gaussian, matched_rule
+from ppl_vae.diagnostics.gap.best_gaussian import Climb, matched_rule
 from ppl_vae.diagnostics.gap.controlled import Controlled
 from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
 from ppl_vae.diagnostics.gap.gaussians import Gaussians
@@ -69,36 +69,17 @@ class GuideAndBest:
 
 
 def guide_and_best(
-    code: GaussianCode,
-    *,
-    family: str,
-    num_starts: int,
-    num_steps: int,
-    tolerance: float,
-    num_samples: int,
-    seed: int,
+    code: GaussianCode, search: Callable[[GaussianCode], Climb], num_samples: int, seed: int
 ) -> GuideAndBest:
-    """Return the best Gaussians of `family` and both ELBOs.
+    """Return the best Gaussians, as `search` finds them, and both ELBOs.
 
     One or two latent dimensions are integrated by a Gauss rule. With more there are three kinds of
     draws, independent of each other: those of the search; those that tell whether what it found is
-    better than the guide, and how log p(x, z) curves; and those of the ELBOs, which are so without
-    bias.
-
-    Args:
-        code: pair and data.
-        family: see `best_gaussian`.
-        num_starts: see `best_gaussian`.
-        num_steps: see `best_gaussian`.
-        tolerance: see `best_gaussian`.
-        num_samples: draws for the ELBOs with more than two latent dimensions, in pairs of
-            opposites.
-        seed: of all draws.
+    better than the guide, and how log p(x, z) curves; and `num_samples` for the ELBOs, in pairs of
+    opposites, which leaves these without bias.
     """
     with seeded(seed, code.guide.loc.device):
-        found = best_gaussian(
-            code, family=family, num_starts=num_starts, num_steps=num_steps, tolerance=tolerance
-        )
+        found = search(code)
         best = found.gaussians
         if code.latent_dim <= LARGEST_DIMENSION:
             num_points = _POINTS**code.latent_dim

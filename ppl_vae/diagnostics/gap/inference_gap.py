@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks, devices
-from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.evidence.log_evidence import METHODS, log_evidence
-from ppl_vae.diagnostics.gap.best_gaussian import FAMILIES
+from ppl_vae.diagnostics.evidence.result import joined
+from ppl_vae.diagnostics.gap.best_gaussian import FAMILIES, best_gaussian
 from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
 from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest, guide_and_best
 from ppl_vae.diagnostics.gap.result import InferenceGap
@@ -104,16 +104,13 @@ def inference_gap(
     """
     checks.name("family", family, FAMILIES)
     checks.count("num_samples", num_samples, minimum=4)
-    for name, value in (("num_starts", num_starts), ("num_steps", num_steps)):
-        checks.count(name, value)
+    checks.count("num_starts", num_starts)
+    checks.count("num_steps", num_steps)
     if method is not None:
         checks.name("method", method, METHODS)
-    for name, value in (
-        ("evidence_tolerance", evidence_tolerance),
-        ("tolerance", tolerance),
-        ("max_bytes", max_bytes),
-    ):
-        checks.positive_number(name, value)
+    checks.positive_number("evidence_tolerance", evidence_tolerance)
+    checks.positive_number("tolerance", tolerance)
+    checks.positive_number("max_bytes", max_bytes)
     target, number = devices.resolve(device), as_int(seed)
     with leaving_no_params(), seeded(derive(number, "gap data"), target):
         subject, x = _subject(pair, x, target)
@@ -132,17 +129,16 @@ def inference_gap(
         # Before the search, so that what it cannot serve is refused at once.
         program = subject if isinstance(pair, Pair) else pair
         early = None if chosen == "iwae" else evidence(program, x)
+        search = partial(
+            best_gaussian,
+            family=family,
+            num_starts=num_starts,
+            num_steps=num_steps,
+            tolerance=tolerance,
+        )
         parts = [code.part(slice(n, n + _AT_ONCE)) for n in range(0, len(x), _AT_ONCE)]
         found = [
-            guide_and_best(
-                part,
-                family=family,
-                num_starts=num_starts,
-                num_steps=num_steps,
-                tolerance=tolerance,
-                num_samples=num_samples,
-                seed=derive(number, "gap", place),
-            )
+            guide_and_best(part, search, num_samples, derive(number, "gap", place))
             for place, part in enumerate(parts)
         ]
         if early is None:
@@ -155,7 +151,7 @@ def inference_gap(
             late = [early]
     return InferenceGap.of(
         code,
-        log_evidence=_joined([each.per_example() for each in late]),
+        log_evidence=joined(late).per_example(),
         found=GuideAndBest.concatenated(found),
         tolerance=tolerance,
         family=family,
@@ -176,15 +172,6 @@ def _subject(
         x = torch.cat(list(in_order(data, _GATHERED, subject)))
     subject.check(x)
     return subject, x
-
-
-def _joined(parts: list[Estimate[Tensor]]) -> Estimate[Tensor]:
-    return Estimate(
-        torch.cat([part.mean for part in parts]),
-        torch.cat([part.standard_error for part in parts]),
-        parts[0].num_samples,
-        "; ".join(dict.fromkeys(part.warning for part in parts if part.warning)),
-    )
 
 
 def _check_family(code: GaussianCode, family: str) -> None:

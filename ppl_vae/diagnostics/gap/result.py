@@ -75,16 +75,7 @@ class InferenceGap:
         family: str,
         method: str,
     ) -> InferenceGap:
-        """Return the result from its parts; it has the dtype of the pair.
-
-        Args:
-            code: pair and data.
-            log_evidence: log p(x).
-            found: q* and the two ELBOs.
-            tolerance: of the gradient norm.
-            family: of q*.
-            method: how log p(x) was found.
-        """
+        """Return the result in the pair's dtype; `tolerance` is of the gradient norm."""
         parts = {"log_evidence": _cast(log_evidence, torch.float64), **found.estimates()}
         parts["total"] = _difference(parts["log_evidence"], parts["elbo"])
         parts["approximation"] = _difference(parts["log_evidence"], parts["best_elbo"])

@@ -50,12 +50,8 @@ def print_gap(
 def notes(method: str, count: int, missed: int, left: float, warning: str) -> list[str]:
     """Return what to know of the numbers, a line each.
 
-    Args:
-        method: how log p(x) was found.
-        count: of the examples.
-        missed: for how many of them the search did not converge.
-        left: what it has left there at most, in nats.
-        warning: of log p(x), or empty.
+    The search did not converge for `missed` of `count` examples, and has `left` at most so many
+    nats there; `method` found log p(x), with a `warning`, or an empty one.
     """
     of_what = " of the mean over the examples" if count > 1 else ""
     lines = [
