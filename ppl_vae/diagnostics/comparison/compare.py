@@ -87,14 +87,22 @@ def compare_elbos(
     checks.count("num_particles", num_particles)
     x = checks.floating("x", x).detach()
     with leaving_no_params(), ExitStack() as stack:
-        subject = _subject(pair, x, device)
+        if isinstance(pair, Pair):
+            subject = copy.deepcopy(pair).to(devices.resolve(device))
+        else:  # functions cannot be copied and stay where they are
+            subject = as_pair(pair, x)
         stack.enter_context(seeded(seed, subject.device))
         x = x.to(subject.device)
         subject.check(x)
-        stack.callback(_put_gradients_back, [(p, p.grad) for p in subject.parameters()])
+        for parameter in subject.parameters():
+            stack.callback(setattr, parameter, "grad", parameter.grad)
         chosen, left_out = _choose(estimators, subject, x, num_particles)
         measured = replicate(subject, chosen, x, num_replicates=num_replicates, seed=seed)
-        exact = exact_reference(subject, x, num_replicates, seed) if _has_elbo(subject) else None
+        exact = (
+            exact_reference(subject, x, num_replicates, seed)
+            if hasattr(subject.exact, "elbo")
+            else None
+        )
         rows = []
         for name, elbo in chosen.items():
             reference = choose_reference(name, chosen, measured, exact)
@@ -111,18 +119,6 @@ def compare_elbos(
         dtype=str(subject.dtype).removeprefix("torch."),
         left_out=left_out,
     )
-
-
-def _put_gradients_back(gradients: list[tuple[Tensor, Tensor | None]]) -> None:
-    for parameter, gradient in gradients:
-        parameter.grad = gradient
-
-
-def _subject(pair: Pair | Functions, x: Tensor, device: str | torch.device) -> Pair:
-    """Return a copy of the pair on the device; functions cannot be copied and stay."""
-    if isinstance(pair, Pair):
-        return copy.deepcopy(pair).to(devices.resolve(device))
-    return as_pair(pair, x)
 
 
 def _row(
@@ -177,10 +173,6 @@ def _rank(rows: list[Row]) -> None:
     best = min((w for w in work if w > 0), default=1.0)
     for row, each in zip(rows, work, strict=True):
         row.relative_work = each / best
-
-
-def _has_elbo(pair: Pair) -> bool:
-    return hasattr(pair.exact, "elbo")
 
 
 def _choose(

@@ -132,11 +132,6 @@ def gradient_of(parameter: torch.nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def flat_gradient(parameters: list[torch.nn.Parameter]) -> Tensor:
-    """Return the gradients of some parameters as one vector."""
-    return torch.cat([gradient_of(p).flatten() for p in parameters])
-
-
 def split_like(vector: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
     """Return the parts of a vector in the shapes of the parameters."""
     parts = vector.split([p.numel() for p in parameters])

@@ -17,7 +17,6 @@ from ppl_vae.diagnostics.comparison.replicates import (
     OVERALL,
     Replicates,
     directions,
-    flat_gradient,
     gradient_of,
     num_blocks,
     split_like,
@@ -197,11 +196,12 @@ def replicate(
 
 def exact_components(pair: Pair, x: Tensor, seed: int) -> Tensor:
     """Return the exact gradient's components along `directions`, (groups,)."""
-    groups = pair.parameter_groups()
+    groups, along = pair.parameter_groups(), directions(pair, seed)
     members = [p for named in groups.values() for p in named.values()]
-    slopes = torch.autograd.grad(pair.exact.elbo(x).sum(), members, allow_unused=True)
-    for parameter, slope in zip(members, slopes, strict=True):
-        parameter.grad = slope
-    along = directions(pair, seed)
-    found = [flat_gradient(list(named.values())) @ along[g] for g, named in groups.items()]
-    return torch.stack(found).double().cpu()
+    elbo = pair.exact.elbo(x).sum()
+    slopes = iter(torch.autograd.grad(elbo, members, materialize_grads=True))
+    components = [
+        torch.cat([next(slopes).flatten() for _ in named]) @ along[group]
+        for group, named in groups.items()
+    ]
+    return torch.stack(components).double().cpu()
