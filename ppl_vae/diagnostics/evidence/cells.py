@@ -9,6 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ppl_vae.diagnostics.quadrature.coordinates import midpoints
+
 ROOTS_PER_SIDE = {1: 16, 2: 8}
 
 
@@ -46,8 +48,7 @@ class Cells:
     def roots(cls, count: int, dim: int, device: torch.device) -> Cells:
         """Return the mesh that every function starts with."""
         side = ROOTS_PER_SIDE[dim]
-        line = (2 * torch.arange(side, dtype=torch.float64, device=device) + 1) / side - 1
-        centre = torch.cartesian_prod(*[line] * dim).reshape(-1, dim)
+        centre = midpoints(dim, device, side)
         return cls(
             torch.arange(count, device=device).repeat_interleave(len(centre)),
             centre.repeat(count, 1),

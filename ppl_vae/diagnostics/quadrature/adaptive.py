@@ -10,6 +10,8 @@ import torch
 from scipy.integrate import cubature
 from torch import Tensor
 
+# Evaluations at which to give up unless told otherwise, for each dimension.
+MOST_EVALUATIONS = {1: 50_000, 2: 1_000_000}
 # Points of scipy's Gauss-Kronrod rule, and those of its lower rule, for each dimension.
 _POINTS_PER_REGION = {1: 21 + 10, 2: 21**2 + 10**2}
 

@@ -59,7 +59,7 @@ class Coordinates:
         scale_tril = scale_tril * ((upper - lower) / size).clamp(max=1).unsqueeze(-1)
         size = _row_norms(scale_tril)
         origin = centre
-        below, above = ((centre - lower) / size, (upper - centre) / size)
+        below, above = (centre - lower) / size, (upper - centre) / size
         if not _unbounded(lower):
             origin = lower + size * _inverse_softplus(below)
             if not _unbounded(upper):
@@ -84,9 +84,8 @@ class Coordinates:
             t = t.reshape(len(t), *(1 for _ in self.origin.shape[:-1]), t.shape[-1])
         rest = (1 - t) * (1 + t)
         u = t / rest
-        far = ~(
-            u.abs() < _FARTHEST.get(self.dtype, 5.0)
-        )  # also where rounding has put t on an end
+        # Also where rounding has put t on an end.
+        far = ~(u.abs() < _FARTHEST.get(self.dtype, 5.0))
         u = torch.where(far, 0.0, u)
         w = self.origin + (self.scale_tril @ u.sinh().unsqueeze(-1)).squeeze(-1)
         log_slope = u.abs() + torch.log1p(torch.exp(-2 * u.abs())) - math.log(2)
@@ -111,9 +110,9 @@ def stretch_at(t: Tensor) -> Tensor:
     return (t / rest).cosh() * (1 + t.square()) / rest.square()
 
 
-def midpoints(dim: int, device: torch.device) -> Tensor:
-    """Return a coarse grid in (-1, 1)^dim, (count, dim), of cells of equal size."""
-    side = {1: 201, 2: 41}[dim]
+def midpoints(dim: int, device: torch.device, side: int | None = None) -> Tensor:
+    """Return the centres of equal cells in (-1, 1)^dim, (count, dim); few of them by default."""
+    side = side or {1: 201, 2: 41}[dim]
     line = (2 * torch.arange(side, dtype=torch.float64, device=device) + 1) / side - 1
     return torch.cartesian_prod(*[line] * dim).reshape(-1, dim)
 

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.estimate import Estimate
-from ppl_vae.diagnostics.quadrature.adaptive import integrate
+from ppl_vae.diagnostics.quadrature.adaptive import MOST_EVALUATIONS, integrate
 from ppl_vae.diagnostics.quadrature.coordinates import (
     Coordinates,
     about_bulk,
@@ -23,7 +23,6 @@ from ppl_vae.diagnostics.quadrature.function_values import function_values
 from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
 
 _MOST_ROUNDS = 250
-_MOST_EVALUATIONS = {1: 50_000, 2: 1_000_000}
 
 
 def integrate_evidence(
@@ -145,7 +144,7 @@ def integrate_evidence(
         integrand,
         dim=dim,
         tolerance=tolerance,
-        max_evaluations=num_points or _MOST_EVALUATIONS[dim],
+        max_evaluations=num_points or MOST_EVALUATIONS[dim],
         device=start.device,
     )
     value, error = found.value.reshape(batch), found.error.reshape(batch)
@@ -178,13 +177,9 @@ def integrate_evidence(
 def _drawn_in(
     old: Coordinates, grid: Tensor, z: Tensor, log_t: Tensor
 ) -> tuple[Coordinates, bool]:
-    """Return coordinates about the mass seen on a grid, and whether they are much the same.
+    """Return coordinates about the mass on a grid in the old ones, and whether they agree.
 
-    Args:
-        old: in which the grid was.
-        grid: t, (count, dim).
-        z: the same points, (count, *batch, dim).
-        log_t: log density of t, (count, *batch).
+    The grid's points are t, (count, dim), or z, (count, *batch, dim), with log densities of t.
     """
     weights = log_t.softmax(0)
     # No sharper than the grid can tell, where one cell of it holds most.

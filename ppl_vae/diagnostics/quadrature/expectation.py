@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.estimate import Estimate
-from ppl_vae.diagnostics.quadrature.adaptive import integrate
+from ppl_vae.diagnostics.quadrature.adaptive import MOST_EVALUATIONS, integrate
 from ppl_vae.diagnostics.quadrature.coordinates import about_bulk, bounds_of, midpoints
 from ppl_vae.diagnostics.quadrature.function_values import function_values
 from ppl_vae.diagnostics.quadrature.gauss import require_small, rule_for
@@ -21,7 +21,6 @@ from ppl_vae.seeding import Seed, derive, seeded
 Function = Callable[[Tensor], Tensor]
 
 _METHODS = ("monte-carlo", "quadrature", "adaptive")
-_MOST_EVALUATIONS = {1: 50_000, 2: 1_000_000}
 _PILOT_DRAWS = 2000
 _UNRELIABLE_MASS = 1e-6
 
@@ -118,7 +117,7 @@ def expectation(
     if method == "quadrature":
         return _quadrature(distribution, function, num_points or 32)
     checks.positive_number("tolerance", tolerance)
-    most = num_points or _MOST_EVALUATIONS[require_small(distribution)]
+    most = num_points or MOST_EVALUATIONS[require_small(distribution)]
     return _adaptive(distribution, function, most, tolerance)
 
 
