@@ -110,7 +110,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return the averages and how they were found, as JSON's types."""
         evidence = self.evidence
-        found: dict[str, Any] = {
+        return {
             "pair": self.pair,
             "nll": evidence.nll.mean,
             "nll_standard_error": evidence.nll.standard_error,
@@ -126,7 +126,6 @@ class Evaluation:
             "warning": evidence.warning,
             "notes": list(self.notes),
         }
-        return found
 
     def save(self, folder: str | Path) -> Path:
         """Write ``evaluation.json``, ``evaluation.csv`` (averages) and ``examples.csv``.

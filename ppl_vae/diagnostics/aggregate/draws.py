@@ -88,13 +88,7 @@ def information(loc: Tensor, scale: Tensor, found: Moments, num_samples: int) ->
     (control variates, see `_controls`) take off part of the noise; their coefficients for one half
     of the draws are fitted on the other half, so that the estimate stays unbiased. What they leave
     can be all in the tails, which few draws reach, so the error is never taken below 5% of what
-    it is without them.
-
-    Args:
-        loc: (count, latent_dim).
-        scale: (count, latent_dim).
-        found: the mixture's moments.
-        num_samples: draws.
+    it is without them. `loc` and `scale` are (count, latent_dim), `found` the mixture's moments.
     """
     count, latent_dim = loc.shape
     start = torch.arange(num_samples, dtype=loc.dtype, device=loc.device)

@@ -78,7 +78,15 @@ def aggregate_posterior(
     pair = copy.deepcopy(pair).to(devices.resolve(device))
     with torch.no_grad(), seeded(derive(number, "data"), pair.device):
         data = as_batches(x, pair)
-        _check_code(pair, next(in_order(data, batch_size, pair)))
+        if not has_standard_code(pair, next(in_order(data, batch_size, pair))):
+            raise NotImplementedError(
+                checks.message(
+                    "a pair with encode(x) -> loc, scale of its guide's only latent, and a "
+                    "standard Normal prior, as every VAE",
+                    type(pair).__name__,
+                    "If its q(z | x) are Normals, pass loc and scale to aggregate_normals.",
+                )
+            )
         codes = [pair.encode(batch) for batch in in_order(data, batch_size, pair)]  # pyright: ignore[reportCallIssue]
     loc, scale = (torch.cat(parts) for parts in zip(*codes, strict=True))
     return aggregate_normals(
@@ -174,18 +182,6 @@ def aggregate_normals(
             active_units=active,
         ),
     )
-
-
-def _check_code(pair: Pair, x: Tensor) -> None:
-    if not has_standard_code(pair, x):
-        raise NotImplementedError(
-            checks.message(
-                "a pair with encode(x) -> loc, scale of its guide's only latent, and a standard "
-                "Normal prior, as every VAE",
-                type(pair).__name__,
-                "If its q(z | x) are Normals, pass loc and scale to aggregate_normals.",
-            )
-        )
 
 
 def _check_options(num_samples: int, active_threshold: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -105,8 +105,8 @@ def monte_carlo_kl(
     # A stream of its own: parameters may have been drawn from this very seed.
     number = derive(as_int(seed), "monte_carlo_kl")
     with torch.no_grad(), seeded(number, device_of(q)):
-        for size in _chunks(num_samples, at_once):
-            z = draw(q, shape, size)
+        for start in range(0, num_samples, at_once):
+            z = draw(q, shape, min(at_once, num_samples - start))
             log_q, log_p = log_density(q, z), log_density(p, z)
             dtype = torch.promote_types(log_q.dtype, log_p.dtype)
             moments.add(value(log_p.double() - log_q.double()))
@@ -161,11 +161,6 @@ class _Moments:
         mean = mean.masked_fill(self._invalid, math.nan)
         error = error.masked_fill(self._infinite, 0.0)
         return mean, error.masked_fill(self._invalid, math.nan)
-
-
-def _chunks(num_samples: int, at_once: int) -> Iterator[int]:
-    for start in range(0, num_samples, at_once):
-        yield min(at_once, num_samples - start)
 
 
 def _beyond(q: Distribution, p: Distribution, shape: torch.Size, size: int) -> Tensor | None:
