@@ -35,10 +35,8 @@ def bernoulli_log_prob(logits: Tensor, value: Tensor) -> Tensor:
 def compiled_kernel(device: str) -> Kernel | None:
     """Return `bernoulli_log_prob` compiled, or None where that fails or gives other numbers.
 
-    The first call in a process takes some seconds; torch keeps the result on disk.
-
-    Args:
-        device: kind of device that it is for and tried on, such as ``cpu``.
+    It is for, and tried on, a kind of device such as ``cpu``. The first call in a process takes
+    some seconds; torch keeps the result on disk.
     """
     kernel = torch.compile(bernoulli_log_prob, dynamic=True)
     logits = torch.linspace(-30, 30, 7 * 3 * 11, device=device).reshape(7, 3, 11)

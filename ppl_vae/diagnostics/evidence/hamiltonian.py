@@ -30,18 +30,9 @@ def transition(
     """Make one step that leaves ``p^beta q^(1 - beta)`` invariant.
 
     A trajectory of `num_leapfrog` leapfrog steps, then Metropolis' choice. The step size is
-    varied by up to a fifth, at random and apart from the state, so that no orbit closes.
-
-    Args:
-        densities: of u, (chains, examples, dim).
-        state: before.
-        beta: in [0, 1].
-        step_size: in units of `scale`, (examples).
-        scale: the unit of length of each coordinate, (examples, dim).
-        num_leapfrog: steps of a trajectory.
-
-    Returns:
-        The state after it, and the probability of acceptance, (chains, examples).
+    varied by up to a fifth, at random and apart from the state, so that no orbit closes. It is in
+    units of `scale` and (examples); `scale` is the unit of length of each coordinate, (examples,
+    dim). The acceptance probability, (chains, examples), is returned with the new state.
 
     Source:
         Neal, MCMC using Hamiltonian dynamics, 2011, section 3.

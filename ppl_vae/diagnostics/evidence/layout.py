@@ -34,12 +34,15 @@ class Layout:
     @property
     def size(self) -> int:
         """Numbers per example."""
-        kept = [s for n, s in enumerate(self.shape) if n - len(self.shape) not in self._axes]
-        return math.prod(kept)
+        return math.prod(self._rest)
 
     @property
     def _axes(self) -> list[int]:
         return [a for a in (self.particle_axis, self.example_axis) if a is not None]
+
+    @property
+    def _rest(self) -> list[int]:
+        return [s for n, s in enumerate(self.shape) if n - len(self.shape) not in self._axes]
 
     def pack(self, value: Tensor) -> Tensor:
         """Return (particles, examples, size)."""
@@ -51,7 +54,6 @@ class Layout:
 
     def unpack(self, rows: Tensor) -> Tensor:
         """Return the value of (particles, examples, size)."""
-        rest = [s for n, s in enumerate(self.shape) if n - len(self.shape) not in self._axes]
         if self.example_axis is None:
-            return rows.reshape(len(rows), *rest).movedim(0, self.particle_axis)
-        return rows.reshape(*rows.shape[:2], *rest).movedim((0, 1), self._axes)
+            return rows.reshape(len(rows), *self._rest).movedim(0, self.particle_axis)
+        return rows.reshape(*rows.shape[:2], *self._rest).movedim((0, 1), self._axes)

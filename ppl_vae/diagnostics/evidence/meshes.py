@@ -112,9 +112,8 @@ class _Mesh:
     def add(self, new: Cells, parents: Tensor | None = None) -> None:
         """Evaluate the functions in new cells.
 
-        Args:
-            new: the cells; if they are halves, those of one cell stand together.
-            parents: what the rule gave in the cells that they are halves of.
+        If they are halves, those of one cell stand together, and `parents` is what the rule gave
+        in the cells that were halved.
         """
         t = new.centre + new.half[:, None] * self._points.unsqueeze(1)
         logs = self._values(new.owner, t)
@@ -130,7 +129,8 @@ class _Mesh:
             before = parents * fade[new.owner[::halves]]
             missed = value.unflatten(0, (-1, halves)).sum(1) - before
             size = error.abs()
-            share = size / _group_sums(size, halves).clamp(min=1e-300)
+            both = size.unflatten(0, (-1, halves)).sum(1).repeat_interleave(halves)
+            share = size / both.clamp(min=1e-300)
             # What the whole cell missed is more than what its halves do; the floor is for luck.
             size = (share * missed.abs().repeat_interleave(halves)).clamp(_LUCK * size, size)
             error = size * missed.sign().repeat_interleave(halves)
@@ -218,10 +218,6 @@ def _running(values: Tensor, owner: Tensor) -> Tensor:
     owner = owner.contiguous()
     first = torch.searchsorted(owner, owner)
     return sums - torch.where(first > 0, sums[(first - 1).clamp(min=0)], 0.0)
-
-
-def _group_sums(values: Tensor, size: int) -> Tensor:
-    return values.unflatten(0, (-1, size)).sum(1).repeat_interleave(size)
 
 
 def _by_owner(values: Tensor, owner: Tensor, count: int) -> Tensor:

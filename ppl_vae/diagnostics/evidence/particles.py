@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -95,9 +95,7 @@ class Particles:
         splits = has_plate and x.dim() > 0 and size == len(x) and _splits(model, guide, x, plate)
         part = x[:2] if splits else x
         found = cls(model, guide, plate, depth, True, splits, size)  # noqa: FBT003
-        if not found._agrees_when_vectorised(part):
-            found = cls(model, guide, plate, depth, False, splits, size)  # noqa: FBT003
-        return found
+        return replace(found, vectorised=found._agrees_when_vectorised(part))
 
     def draw(self, x: Tensor, count: int) -> Draw:
         """Return `count` particles drawn from the guide, with their log-densities."""
@@ -118,10 +116,7 @@ class Particles:
     def one(self, draw: Draw, number: int) -> dict[str, Tensor]:
         """Return the latents of one particle of a vectorised draw, without the dimension."""
         return {
-            name: site["value"].select(
-                -self.depth - 1 - site["fn"].event_dim,
-                number,
-            )
+            name: site["value"].select(-self.depth - 1 - site["fn"].event_dim, number)
             for name, site in latent_sites(draw.guide).items()
         }
 

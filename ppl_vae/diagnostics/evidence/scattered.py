@@ -48,11 +48,9 @@ class Scattered:
         return cls(joint, particles.splits, x, room, count)
 
     def __call__(self, owner: Tensor, u: Tensor) -> Tensor:
-        """Return log p(x_owner, u) in nats, (points, cells), from owners, (cells,), and points.
+        """Return log p(x_owner, u) in nats, (points, cells).
 
-        Args:
-            owner: which example, (cells,).
-            u: (points, cells, dim).
+        `owner` says which example a cell is of, (cells,); `u` is (points, cells, dim).
 
         Raises:
             ValueError: NaN or plus infinity where numbers are not extreme.
