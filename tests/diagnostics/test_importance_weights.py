@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Bernoulli, Pareto
 
 from ppl_vae.diagnostics.evidence.fused import bernoulli_log_prob, compiled_kernel
-from ppl_vae.diagnostics.evidence.importance import summarise
+from ppl_vae.diagnostics.evidence.importance_weights import summarise
 
 
 def test_against_numpy():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.evidence.hamiltonian import start, transition
-from ppl_vae.diagnostics.evidence.importance import summarise
+from ppl_vae.diagnostics.evidence.importance_weights import summarise
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint, State
 from ppl_vae.diagnostics.evidence.particles import Particles, interval
 from ppl_vae.diagnostics.evidence.result import Evidence, joined
