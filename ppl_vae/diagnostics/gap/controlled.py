@@ -78,6 +78,6 @@ class Controlled:
             code.log_joint(self.gaussians.codes(e)) - self.gaussians.log_prob(e)
             for e in (noise, -noise)
         ]
-        bent = torch.einsum("nbi,bij,nbj->nb", noise, self.hessian, noise)
+        quadratic = torch.einsum("nbi,bij,nbj->nb", noise, self.hessian, noise)
         trace = self.hessian.diagonal(dim1=-2, dim2=-1).sum(-1)
-        return (both[0] + both[1]) / 2, (bent - trace) / 2
+        return (both[0] + both[1]) / 2, (quadratic - trace) / 2

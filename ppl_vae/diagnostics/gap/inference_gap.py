@@ -128,7 +128,7 @@ def inference_gap(
         )
         # Before the search, so that what it cannot serve is refused at once.
         program = subject if isinstance(pair, Pair) else pair
-        early = None if chosen == "iwae" else evidence(program, x)
+        evidences = [] if chosen == "iwae" else [evidence(program, x)]
         search = partial(
             best_gaussian,
             family=family,
@@ -141,17 +141,15 @@ def inference_gap(
             guide_and_best(part, search, num_samples, derive(number, "gap", place))
             for place, part in enumerate(parts)
         ]
-        if early is None:
+        if chosen == "iwae":
             # The best Gaussians are better proposals than the guide, by far where it errs.
-            late = [
-                evidence(part.with_guide(each.best), part.x)
-                for part, each in zip(parts, found, strict=True)
+            evidences = [
+                evidence(part.with_guide(result.best), part.x)
+                for part, result in zip(parts, found, strict=True)
             ]
-        else:
-            late = [early]
     return InferenceGap.of(
         code,
-        log_evidence=joined(late).per_example(),
+        log_evidence=joined(evidences).per_example(),
         found=GuideAndBest.concatenated(found),
         tolerance=tolerance,
         family=family,

@@ -74,18 +74,6 @@ def _too_steep(q: Any, p: Any) -> Tensor:  # noqa: ANN401
     return q.rate.double() >= 2 * p.rate.double()
 
 
-def _gamma(q: Any, p: Any) -> Tensor:  # noqa: ANN401
-    return _too_steep(q, p) | (q.concentration.double() >= 2 * p.concentration.double())
-
-
-def _laplace(q: Any, p: Any) -> Tensor:  # noqa: ANN401
-    return 2 * q.scale.double() <= p.scale.double()
-
-
-def _gaussian_vectors(q: Any, p: Any) -> Tensor:  # noqa: ANN401
-    return _too_narrow_vector(q.scale_tril.double(), p.scale_tril.double())
-
-
 def _too_narrow_vector(q_tril: Tensor, p_tril: Tensor) -> Tensor:
     """Return whether 2 A A' - I is not positive definite, A = p_tril^-1 q_tril."""
     whitened = torch.linalg.solve_triangular(p_tril, q_tril, upper=False)
@@ -98,10 +86,13 @@ _CONDITIONS: tuple[tuple[Any, Callable[[Any, Any], Tensor]], ...] = (
     (Normal, _too_narrow),
     (LogNormal, _too_narrow),
     (HalfNormal, _too_narrow),
-    (Laplace, _laplace),
+    (Laplace, lambda q, p: 2 * q.scale.double() <= p.scale.double()),
     (Exponential, _too_steep),
-    (Gamma, _gamma),
-    (_VECTORS, _gaussian_vectors),
+    (
+        Gamma,
+        lambda q, p: _too_steep(q, p) | (q.concentration.double() >= 2 * p.concentration.double()),
+    ),
+    (_VECTORS, lambda q, p: _too_narrow_vector(q.scale_tril.double(), p.scale_tril.double())),
 )
 
 
