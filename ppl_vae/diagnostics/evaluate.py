@@ -16,7 +16,7 @@ from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.evaluation import Evaluation
 from ppl_vae.diagnostics.evidence.importance_weights import log_weights
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES, log_evidence
-from ppl_vae.diagnostics.evidence.subject import Subject, subject
+from ppl_vae.diagnostics.evidence.subject import Subject, prepared
 from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import Batches
 from ppl_vae.pair import Pair
@@ -90,25 +90,24 @@ def evaluate(
         progress=progress,
     )
     # The stream that log_evidence gives the data.
-    with subject(pair, data, seed=derive(number, "data"), device=device) as found:
-        _check_examples(found, len(evidence))
-        elbo = _elbo(found, num_elbo_samples, max_bytes, derive(number, "elbo"))
+    with prepared(pair, data, seed=derive(number, "data"), device=device) as subject:
+        _check_examples(subject, len(evidence))
+        elbo = _elbo(subject, num_elbo_samples, max_bytes, derive(number, "elbo"))
         notes: list[str] = []
-        reseed(derive(number, "look"), found.device)
-        aggregate = _aggregate(found, derive(number, "aggregate"), notes)
+        reseed(derive(number, "look"), subject.device)
+        aggregate = _aggregate(subject, derive(number, "aggregate"), notes)
         if aggregate is None:
-            units = _units(found, derive(number, "units"), notes)
+            units = _units(subject, derive(number, "units"), notes)
         else:
             variance = aggregate.per_dimension.loc_variance
             units = {"z": ActiveUnits(aggregate.active_units, variance)}
-        name = found.name
-    return Evaluation(name, evidence, elbo, units, aggregate, tuple(notes))
+    return Evaluation(subject.name, evidence, elbo, units, aggregate, tuple(notes))
 
 
-def _check_examples(found: Subject, num_evidences: int) -> None:
-    pair = found.pair
+def _check_examples(subject: Subject, num_evidences: int) -> None:
+    pair = subject.pair
     count = pair.num_examples if isinstance(pair, Pair) else len
-    num_examples = sum(count(x) if x.dim() else 1 for x in found.chunks())
+    num_examples = sum(count(x) if x.dim() else 1 for x in subject.chunks())
     if num_evidences != num_examples:
         raise NotImplementedError(
             checks.message(
@@ -119,40 +118,35 @@ def _check_examples(found: Subject, num_evidences: int) -> None:
         )
 
 
-def _elbo(found: Subject, num_samples: int, max_bytes: int, seed: int) -> Estimate[Tensor]:
+def _elbo(subject: Subject, num_samples: int, max_bytes: int, seed: int) -> Estimate[Tensor]:
     """Return the mean of the log-weights of every example."""
-    particles = found.particles("data")
+    particles = subject.particles("data")
     means, errors = [], []
-    for index, x in enumerate(found.chunks()):
-        for weights in log_weights(
-            particles,
-            x,
-            num_samples=num_samples,
-            max_bytes=max_bytes,
-            seed=derive(seed, index),
-        ):
+    for index, x in enumerate(subject.chunks()):
+        options = {"num_samples": num_samples, "max_bytes": max_bytes}
+        for weights in log_weights(particles, x, **options, seed=derive(seed, index)):
             means.append(weights.double().mean(0))
             errors.append(weights.double().std(0) / num_samples**0.5)
-    mean, error = (torch.cat(parts).to(found.dtype) for parts in (means, errors))
+    mean, error = (torch.cat(parts).to(subject.dtype) for parts in (means, errors))
     return Estimate(mean, error, num_samples)
 
 
-def _aggregate(found: Subject, seed: int, notes: list[str]) -> AggregatePosterior | None:
-    pair = found.pair
-    if not isinstance(pair, Pair) or not has_standard_code(pair, next(found.chunks())):
+def _aggregate(subject: Subject, seed: int, notes: list[str]) -> AggregatePosterior | None:
+    pair = subject.pair
+    if not isinstance(pair, Pair) or not has_standard_code(pair, next(subject.chunks())):
         notes.append(
             "no aggregate posterior: it is measured of pairs with encode(x) -> loc, scale and one "
             "latent with a standard Normal prior"
         )
         return None
-    x = torch.cat(list(found.chunks()))
-    return aggregate_posterior(pair, x, seed=seed, device=found.device)
+    x = torch.cat(list(subject.chunks()))
+    return aggregate_posterior(pair, x, seed=seed, device=subject.device)
 
 
-def _units(found: Subject, seed: int, notes: list[str]) -> dict[str, ActiveUnits] | None:
-    x = next(found.chunks())[:ACTIVE_EXAMPLES]
+def _units(subject: Subject, seed: int, notes: list[str]) -> dict[str, ActiveUnits] | None:
+    x = next(subject.chunks())[:ACTIVE_EXAMPLES]
     try:
-        return active_units(found.pair, x, seed=seed)
+        return active_units(subject.pair, x, seed=seed)
     except (NotImplementedError, ValueError) as error:
         notes.append(f"no active units: {error}")
         return None

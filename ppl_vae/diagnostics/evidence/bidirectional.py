@@ -18,12 +18,12 @@ from ppl_vae.diagnostics.evidence.annealed import (
     check_supports,
     split,
 )
-from ppl_vae.diagnostics.evidence.importance import summarise
+from ppl_vae.diagnostics.evidence.importance_weights import summarise
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.particles import Particles
 from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined
-from ppl_vae.diagnostics.evidence.subject import subject
+from ppl_vae.diagnostics.evidence.subject import prepared
 from ppl_vae.elbos.traces import observed_sites
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
@@ -123,11 +123,11 @@ def bidirectional_evidence(
     annealing = Annealing(num_samples, num_temperatures, num_leapfrog)
     checks.count("max_bytes", max_bytes)
     number = as_int(seed)
-    with subject(pair, like, seed=derive(number, "data"), device=device) as found:
-        (blank,) = found.chunks()
-        particles = found.particles(plate)
+    with prepared(pair, like, seed=derive(number, "data"), device=device) as subject:
+        (blank,) = subject.chunks()
+        particles = subject.particles(plate)
         check_supports(particles, blank)
-        reseed(derive(number, "simulate"), found.device)
+        reseed(derive(number, "simulate"), subject.device)
         x, draw = _simulated(particles, blank)
         joint = LogJoint(particles, x)
         u = joint.unconstrained(draw)
@@ -135,14 +135,14 @@ def bidirectional_evidence(
         for index, part in enumerate(
             split(joint, x, num_samples, max_bytes, derive(number, "size"))
         ):
-            reseed(derive(number, "tune", index), found.device)
+            reseed(derive(number, "tune", index), subject.device)
             path = Path.tuned(part, annealing)
             lower.append(summarise(path.forward(), "ais"))
             start = u[:, first : first + path.num_examples]
             first += path.num_examples
             weights = summarise(-path.backward(start), "reverse-ais")
             upper.append(replace(weights, mean=-weights.mean))
-    bounds = (cast(joined(parts), found.dtype, x.device, _SOURCE) for parts in (lower, upper))
+    bounds = (cast(joined(parts), subject.dtype, x.device, _SOURCE) for parts in (lower, upper))
     return BidirectionalEvidence(x, *bounds)
 
 

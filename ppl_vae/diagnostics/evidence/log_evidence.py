@@ -14,7 +14,7 @@ from ppl_vae.diagnostics.evidence.annealed import DEFAULT_CHAINS, Annealing, ann
 from ppl_vae.diagnostics.evidence.importance_weights import importance_evidence
 from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence
 from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined, without_weights
-from ppl_vae.diagnostics.evidence.subject import Subject, subject
+from ppl_vae.diagnostics.evidence.subject import Subject, prepared
 from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import Batches
 from ppl_vae.pair import Pair
@@ -122,19 +122,19 @@ def log_evidence(
         "quadrature": {"tolerance": tolerance},
     }
     number = as_int(seed)
-    with subject(pair, x, seed=derive(number, "data"), device=device) as found:
-        dtype, device = found.dtype, found.device
+    with prepared(pair, x, seed=derive(number, "data"), device=device) as subject:
+        dtype, device = subject.dtype, subject.device
         if method == "quadrature":
-            found = found.in_float64()
+            subject = subject.in_float64()
         if method == "exact":
-            estimate = _closed_form(found)
+            estimate = _closed_form(subject)
         else:
-            particles = found.particles(plate)
+            particles = subject.particles(plate)
             estimate = partial(
                 _ESTIMATES[method], particles, max_bytes=max_bytes, **options[method]
             )
         parts: list[Evidence] = []
-        for index, chunk in enumerate(found.chunks()):
+        for index, chunk in enumerate(subject.chunks()):
             parts.append(estimate(chunk, seed=derive(number, method, index)))
             if progress is not None:
                 progress(sum(map(len, parts)))
@@ -143,13 +143,13 @@ def log_evidence(
     return cast(joined(parts), dtype, device, source)
 
 
-def _closed_form(found: Subject) -> Callable[..., Evidence]:
-    formula = getattr(getattr(found.pair, "exact", None), "log_evidence", None)
+def _closed_form(subject: Subject) -> Callable[..., Evidence]:
+    formula = getattr(getattr(subject.pair, "exact", None), "log_evidence", None)
     if formula is None:
         raise NotImplementedError(
             checks.message(
                 "a pair with a closed-form log evidence for method='exact'",
-                found.name,
+                subject.name,
                 "Use method='iwae', or 'quadrature' for one or two latent dimensions.",
             )
         )

@@ -38,10 +38,9 @@ class Subject:
 
     def chunks(self) -> Iterator[Tensor]:
         """Yield the examples in order, at most `CHUNK` at a time; all of a tensor at once."""
-        whole = isinstance(self.data, TensorBatches)
-        size = len(self.data) if whole else CHUNK
+        size = len(self.data) if isinstance(self.data, TensorBatches) else CHUNK
         for start in range(0, len(self.data), size):
-            # A stream for each part, so that an image is binarised alike whatever comes between.
+            # A stream for each part, so that what is drawn between two does not change the images.
             reseed(derive(self.seed, start), self.device)
             yield self.data.batch(slice(start, start + size), dtype=self.dtype)
 
@@ -75,7 +74,7 @@ class Subject:
 
 
 @contextmanager
-def subject(
+def prepared(
     pair: Pair | Functions,
     data: Tensor | Batches,
     *,
@@ -105,8 +104,7 @@ def subject(
         where = devices.resolve(device)
         with leaving_no_params(), seeded(seed, where):
             copied = copy.deepcopy(pair).to(where).eval()
-            found = as_batches(data, copied)
-            yield Subject(copied, found, copied.dtype, seed)
+            yield Subject(copied, as_batches(data, copied), copied.dtype, seed)
         return
     x = checks.finite("x", checks.nonempty("x", checks.floating("x", data)))
     where = x.device if device == "auto" else devices.resolve(device)
