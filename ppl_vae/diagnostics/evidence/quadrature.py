@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pyro
 import torch
@@ -60,11 +61,10 @@ def quadrature_evidence(
     with pyro.validation_enabled(False):  # noqa: FBT003
         if joint.dim == 0:
             return _summed(particles, joint, x, max_bytes)
-        values = _Values.of(particles, joint, x, max_bytes, seed)
-        coarse = values.integrate(_COARSE, MAX_POINTS, keep_points=True)
-        values = values.recentred(coarse)
-        found = values.integrate(-math.expm1(-tolerance), MAX_POINTS)
-    return _in_nats(found, coarse.num_points, torch.finfo(x.dtype).eps)
+        integrand = _Integrand.of(particles, joint, x, max_bytes, seed)
+        coarse = integrand.integrate(_COARSE, keep_points=True)
+        fine = integrand.recentred(coarse).integrate(-math.expm1(-tolerance))
+    return _in_nats(fine, coarse.num_points, torch.finfo(x.dtype).eps)
 
 
 def _summed(particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int) -> Evidence:
@@ -79,29 +79,37 @@ def _rounding(log_value: Tensor, eps: float) -> Tensor:
     return eps * (16 + 2 * log_value.abs())
 
 
-def _in_nats(found: Meshed, before: Tensor, eps: float) -> Evidence:
+def _in_nats(found: Meshed, points_before: Tensor, eps: float) -> Evidence:
     error = torch.where(found.error < 1, -torch.log1p(-found.error), math.inf)
     error = error + _rounding(found.log_value, eps)
-    late = int((~found.converged).sum())
-    warning = f"{late} of {len(error)} integrals did not converge: see standard_error."
-    most = int((found.num_points + before).max())
-    return without_weights(found.log_value, error, "quadrature", most, warning * (late > 0))
+    missed = int((~found.converged).sum())
+    warning = f"{missed} of {len(error)} integrals did not converge: see standard_error."
+    most = int((found.num_points + points_before).max())
+    return without_weights(found.log_value, error, "quadrature", most, warning * (missed > 0))
 
 
 @dataclass(frozen=True)
-class _Values:
-    """log p(x_i, z(t)) + log |dz/dt|, and what is known beforehand of where it is large."""
+class _Integrand:
+    """log p(x_i, z(t)) + log |dz/dt|, and draws that tell where it is large.
+
+    Attributes:
+        density: log p(x_i, u).
+        coordinates: from t to u.
+        draws: from guide and prior, (count, examples, dim).
+        logs: log p(x_i, u) at these, (count, examples).
+        guide_scale: the guide's widths, (examples, dim).
+    """
 
     density: Scattered
     coordinates: Coordinates
-    seeds: Tensor
-    look: tuple[Tensor, Tensor]
-    guide_size: Tensor
+    draws: Tensor
+    logs: Tensor
+    guide_scale: Tensor
 
     @classmethod
     def of(
         cls, particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int, seed: int
-    ) -> _Values:
+    ) -> _Integrand:
         reseed(derive(seed, "look"), x.device)
         density = Scattered.of(particles, joint, x, max_bytes)
         guide, prior = [], []
@@ -111,22 +119,19 @@ class _Values:
             here = joint.on(part)
             guide.append(here.from_guide(_GUIDE_DRAWS))
             prior.append(here.from_prior(_PRIOR_DRAWS))
-        draws = torch.cat(guide, 1).double()
-        bounds = bounds_of(constraints.real, draws.shape[1:])
-        coordinates = about_bulk(draws, bounds, torch.float64)
-        look = torch.cat([draws, torch.cat(prior, 1).double()])
-        none = look.new_zeros(look.shape[1], 0, look.shape[-1])
-        seen = look, look[..., 0]
-        values = cls(density, coordinates, none, seen, coordinates.size)
-        logs = values.density(torch.arange(look.shape[1], device=look.device), look)
-        return values.looking_at(look, logs)
+        of_guide = torch.cat(guide, 1).double()
+        bounds = bounds_of(constraints.real, of_guide.shape[1:])
+        coordinates = about_bulk(of_guide, bounds, torch.float64)
+        draws = torch.cat([of_guide, torch.cat(prior, 1).double()])
+        logs = density(torch.arange(draws.shape[1], device=draws.device), draws)
+        return cls(density, coordinates, draws, logs, coordinates.size)
 
     def __call__(self, owner: Tensor, t: Tensor) -> Tensor:
         """Return log p(x_owner, z(t)) + log |dz/dt|, (points, cells)."""
         u, log_slope = self._local(owner)(t)
         return self.density(owner, u) + log_slope
 
-    def integrate(self, tolerance: float, max_points: int, *, keep_points: bool = False) -> Meshed:
+    def integrate(self, tolerance: float, *, keep_points: bool = False) -> Meshed:
         """Return the integrals in the present coordinates."""
         count, dim = self.coordinates.origin.shape
         return integrate_each(
@@ -134,14 +139,14 @@ class _Values:
             count=count,
             dim=dim,
             tolerance=tolerance,
-            max_points=max_points,
+            max_points=MAX_POINTS,
             device=self.coordinates.origin.device,
             must_split=self.must_split,
             keep_points=keep_points,
         )
 
-    def recentred(self, coarse: Meshed) -> _Values:
-        """Return the same in coordinates about the bulk of the posterior, seen coarsely."""
+    def recentred(self, coarse: Meshed) -> _Integrand:
+        """Return the same in coordinates about the bulk of the posterior, found coarsely."""
         assert coarse.points is not None
         assert coarse.weights is not None
         everyone = torch.arange(coarse.points.shape[1], device=self.coordinates.origin.device)
@@ -156,7 +161,7 @@ class _Values:
             origin=torch.where(good[:, None], new.origin, old.origin),
             scale_tril=torch.where(good[:, None, None], new.scale_tril, old.scale_tril),
         )
-        return replace(self, coordinates=where).looking_at(*self.look)
+        return replace(self, coordinates=where)
 
     def _local(self, owner: Tensor) -> Coordinates:
         where = self.coordinates
@@ -169,33 +174,31 @@ class _Values:
         )
 
     def must_split(self, cells: Cells) -> Tensor:
-        """Return which cells hold a point that matters and are wider than the guide there."""
-        seeds = self.seeds[cells.owner]
-        inside = ((seeds - cells.centre.unsqueeze(1)).abs() <= cells.half[:, None, None]).all(-1)
+        """Return which cells hold a mode and are wider than the guide there."""
+        modes = self._modes[cells.owner]
+        inside = ((modes - cells.centre.unsqueeze(1)).abs() <= cells.half[:, None, None]).all(-1)
         unit = self._finest(_CELLS_PER_UNIT)[cells.owner].unsqueeze(1)
-        wide = (cells.half[:, None, None] * stretch_at(seeds) > unit).any(-1)
+        wide = (cells.half[:, None, None] * stretch_at(modes) > unit).any(-1)
         return (inside & wide).any(-1)
 
     def _finest(self, share: float) -> Tensor:
         """Return the guide's scales in units of the coordinates, at least `share`."""
-        return (self.guide_size / self.coordinates.size).clamp(min=share)
+        return (self.guide_scale / self.coordinates.size).clamp(min=share)
 
-    def looking_at(self, points: Tensor, logs: Tensor) -> _Values:
-        """Return the same with those points in mind at which each density matters.
+    @cached_property
+    def _modes(self) -> Tensor:
+        """T of the draws at which each density matters, (examples, modes, dim), NaN for no more.
 
-        Of points that are close together the one with the largest density stands for all. They
-        become (examples, modes, dim) in t; what does not matter stands at NaN.
+        Of draws that are close together the one with the largest density stands for all.
         """
         units = self.coordinates.size * self._finest(_NEAR)
-        left = torch.where(logs > logs.amax(0) - _NEGLIGIBLE, logs, -math.inf)
-        seeds = []
+        left = torch.where(self.logs > self.logs.amax(0) - _NEGLIGIBLE, self.logs, -math.inf)
+        modes = []
         for _ in range(_MODES):
             best = left.argmax(0)
-            here = points.gather(0, best.expand(points.shape[-1], 1, -1).movedim(0, -1))
-            found = left.gather(0, best.unsqueeze(0)).isfinite()
-            seeds.append(
-                torch.where(found.unsqueeze(-1), self.coordinates.inverse(here), math.nan)
-            )
-            near = ((points - here).abs() < _APART * units).all(-1)
+            here = self.draws.gather(0, best.expand(self.draws.shape[-1], 1, -1).movedim(0, -1))
+            matters = left.gather(0, best.unsqueeze(0)).isfinite().unsqueeze(-1)
+            modes.append(torch.where(matters, self.coordinates.inverse(here), math.nan))
+            near = ((self.draws - here).abs() < _APART * units).all(-1)
             left = left.masked_fill(near, -math.inf)
-        return replace(self, seeds=torch.cat(seeds).movedim(0, 1), look=(points, logs))
+        return torch.cat(modes).movedim(0, 1)
