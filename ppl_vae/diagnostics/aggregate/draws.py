@@ -70,13 +70,13 @@ class Information:
     Attributes:
         mean: the estimate.
         error: its standard error.
-        bearing: how many draws carry the noise, the square of summed squares over summed fourth
-            powers; where they are few, the error is itself uncertain.
+        effective_draws: how many draws carry the noise, the square of summed squares over summed
+            fourth powers; where they are few, the error is itself uncertain.
     """
 
     mean: Tensor
     error: Tensor
-    bearing: Tensor
+    effective_draws: Tensor
 
 
 def information(loc: Tensor, scale: Tensor, found: Moments, num_samples: int) -> Information:
@@ -102,7 +102,7 @@ def information(loc: Tensor, scale: Tensor, found: Moments, num_samples: int) ->
     return Information(
         mean_over_first(adjusted),
         torch.where(floored, _ERROR_SHARE * plain, error),
-        torch.where(floored, _bearing(values), _bearing(adjusted)),
+        torch.where(floored, _effective_draws(values), _effective_draws(adjusted)),
     )
 
 
@@ -116,7 +116,7 @@ def _error(values: Tensor) -> Tensor:
     return (steps.square().sum(0) / 2).sqrt() / len(values)
 
 
-def _bearing(values: Tensor) -> Tensor:
+def _effective_draws(values: Tensor) -> Tensor:
     squares = (values - mean_over_first(values)).square()
     return squares.sum(0).square() / squares.square().sum(0)
 

@@ -18,9 +18,9 @@ from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 MINIMUM_SAMPLES = 32
-MINIMUM_BEARING = 12
+MINIMUM_EFFECTIVE = 12
 _FEW = (
-    f"Fewer than {MINIMUM_BEARING} draws carry the noise, so that the standard error may be too "
+    f"Fewer than {MINIMUM_EFFECTIVE} draws carry the noise, so that the standard error may be too "
     "small: raise num_samples."
 )
 
@@ -162,7 +162,7 @@ def aggregate_normals(
     matched = matched + found.factor.tril(-1).square().sum(-1) / 2
     active = found.loc_variance > active_threshold
     mean_kl, gap = float(kl.sum()), float(drawn.mean[-1])
-    few = drawn.bearing < MINIMUM_BEARING
+    few = drawn.effective_draws < MINIMUM_EFFECTIVE
     joint = float(drawn.error[-1]), num_samples, _FEW if bool(few[-1]) else ""
     gaps = drawn.mean[:-1]
     each = drawn.error[:-1].to(dtype), num_samples, _FEW if bool(few[:-1].any()) else ""

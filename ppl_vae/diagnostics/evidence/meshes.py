@@ -162,8 +162,8 @@ class _Mesh:
         # From the smallest error on, as long as they together are half of what is allowed.
         order = error.abs().argsort()
         order = order[owner[order].argsort(stable=True)]
-        sums = (_running(v[order], owner[order]) for v in (error, error**2))
-        together = _together(*sums)
+        sums = (_running_sums(v[order], owner[order]) for v in (error, error**2))
+        together = _error_bound(*sums)
         over = torch.empty_like(self._forced)
         over[order] = together > tolerance / 2
         late = self._total_errors(error) > tolerance
@@ -199,7 +199,7 @@ class _Mesh:
 
     def _total_errors(self, error: Tensor) -> Tensor:
         owner = self._cells.owner
-        return _together(*(_by_owner(v, owner, self._count) for v in (error, error**2)))
+        return _error_bound(*(_by_owner(v, owner, self._count) for v in (error, error**2)))
 
     def _errors(self) -> Tensor:
         """Return the error in each cell, relative to the whole integral."""
@@ -207,12 +207,12 @@ class _Mesh:
         return self._sums[:, 1] / total.clamp(min=1e-300)[self._cells.owner]
 
 
-def _together(total: Tensor, squares: Tensor) -> Tensor:
+def _error_bound(total: Tensor, squares: Tensor) -> Tensor:
     """Return a bound of the sum of errors, from the sum of their estimates and of the squares."""
     return total.abs() + _MARGIN * squares.clamp(min=0).sqrt()
 
 
-def _running(values: Tensor, owner: Tensor) -> Tensor:
+def _running_sums(values: Tensor, owner: Tensor) -> Tensor:
     """Return cumulative sums that start again with every owner; the owners are in order."""
     sums = values.cumsum(0)
     owner = owner.contiguous()

@@ -53,11 +53,11 @@ def integrate(
         max_evaluations: where to stop; overrun by less than one more subdivision.
         device: of the points.
     """
-    asked = _Asked(integrand, device)
+    on_arrays = _OnArrays(integrand, device)
     cost = 2**dim * _POINTS_PER_REGION[dim]
     with torch.no_grad():
         result = cubature(
-            asked,
+            on_arrays,
             [-1.0] * dim,
             [1.0] * dim,
             rule="gk21",
@@ -68,12 +68,12 @@ def integrate(
     return Integrals(
         torch.as_tensor(result.estimate, device=device),
         torch.as_tensor(result.error, device=device).abs(),
-        asked.num_evaluations,
+        on_arrays.num_evaluations,
         result.status == "converged",
     )
 
 
-class _Asked:
+class _OnArrays:
     """Arrays in and out; what scipy asks for twice in a row is computed once."""
 
     def __init__(self, integrand: Callable[[Tensor], Tensor], device: torch.device) -> None:

@@ -111,7 +111,7 @@ def integrate_evidence(
             log_joint,
             z,
             batch,
-            counted=log_slope > -math.inf,
+            where=log_slope > -math.inf,
             may_be_zero_density=True,
         ).double()
         return z.double(), log_p + log_slope, log_p

@@ -166,7 +166,7 @@ def _gauss(
     """Return E[f] and E|f| by one rule, and its number of points."""
     z, weights = rule_for(distribution, count)
     shape = distribution.batch_shape
-    values = function_values("function", function, z, shape, counted=weights > 0)
+    values = function_values("function", function, z, shape, where=weights > 0)
     terms = weights.double() * values.double()
     return terms.sum(0).to(values), terms.detach().abs().sum(0).to(values), len(z)
 
@@ -189,7 +189,7 @@ def _adaptive(
         density = (distribution.log_prob(z).double() + log_slope).exp()
         density = density.nan_to_num(0.0, 0.0)  # a pole that z was rounded onto
         some = density > 0
-        return function_values("function", function, z, shape, counted=some).double(), density
+        return function_values("function", function, z, shape, where=some).double(), density
 
     with torch.no_grad():
         grid = midpoints(dim, draws.device)

@@ -16,7 +16,7 @@ def function_values(
     z: Tensor,
     batch_shape: Size,
     *,
-    counted: Tensor | bool = True,
+    where: Tensor | bool = True,
     may_be_zero_density: bool = False,
 ) -> Tensor:
     """Return ``function(z)``, (num_points, *batch_shape).
@@ -26,7 +26,7 @@ def function_values(
         function: the caller's.
         z: points, (num_points, ...).
         batch_shape: what is to follow the first dimension of the result.
-        counted: where the values matter; elsewhere they are returned as 0. It broadcasts.
+        where: at which points the values matter; elsewhere they are returned as 0. It broadcasts.
         may_be_zero_density: whether minus infinity is a value too.
 
     Raises:
@@ -44,18 +44,18 @@ def function_values(
                 "Keep the first dimension and those of the batch; sum over the others.",
             )
         )
-    if counted is not True:
-        values = torch.where(torch.as_tensor(counted, device=z.device), values, 0.0)
+    if where is not True:
+        values = torch.where(torch.as_tensor(where, device=z.device), values, 0.0)
     if checks.values_are_checked():
         good = values.isfinite()
         if may_be_zero_density:
             good = good | (values == -torch.inf)
         if not bool(good.all()):
-            where = tuple((~good).nonzero()[0].tolist())
+            first = tuple((~good).nonzero()[0].tolist())
             came = (
                 f"{int((~good).sum())} of {good.numel()} values otherwise, the first "
-                f"{values[where].item()} at "
-                f"z = {z[where].detach().tolist()}"
+                f"{values[first].item()} at "
+                f"z = {z[first].detach().tolist()}"
             )
             remedy = "Look for an overflow, or for a z outside of what the function can take."
             raise ValueError(checks.message(f"finite values of {name}(z)", came, remedy))

@@ -77,10 +77,10 @@ def gauss_laguerre(num_points: int, concentration: Tensor | float = 1.0) -> tupl
     (concentration,) = checks.floats(concentration=concentration)
     a = checks.positive("concentration", concentration).double().unsqueeze(-1)
     k = torch.arange(num_points, dtype=a.dtype, device=a.device)
-    beside = (k[1:] * (k[1:] - 1 + a)).sqrt()
+    off_diagonal = (k[1:] * (k[1:] - 1 + a)).sqrt()
     # Upper and lower triangle alike: the gradient of eigh symmetrises.
     jacobi = torch.diag_embed(2 * k + a)
-    jacobi = jacobi + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
+    jacobi = jacobi + torch.diag_embed(off_diagonal, 1) + torch.diag_embed(off_diagonal, -1)
     nodes, vectors = torch.linalg.eigh(jacobi)
     return nodes.movedim(-1, 0), vectors[..., 0, :].square().movedim(-1, 0)
 
