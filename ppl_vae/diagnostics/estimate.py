@@ -1,4 +1,4 @@
-"""What every Monte Carlo result is."""
+"""A mean with its standard error, as every Monte Carlo result is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Estimate(Generic[T]):
         mean: the estimate; a number, or a tensor for a batch of estimates.
         standard_error: of the mean, in the same unit and shape.
         num_samples: how many independent draws the mean is over.
-        warning: what keeps the standard error from being one, or empty.
+        warning: why the standard error cannot be trusted, or empty.
 
     Example:
         >>> estimate = Estimate(-1.7942, 0.0021, 1000)
@@ -38,7 +38,8 @@ class Estimate(Generic[T]):
     def z_score(self, reference: T) -> T:
         """Return the distance from an exact value in standard errors (elementwise).
 
-        No distance gives 0, whatever the error; no error elsewhere an infinity; a NaN stays one.
+        A distance of 0 gives 0, whatever the error. Any other gives an infinity where the error
+        is 0. A NaN stays NaN.
         """
         gap = self.mean - reference
         if isinstance(gap, Tensor):

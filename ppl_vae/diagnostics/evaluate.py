@@ -42,10 +42,11 @@ def evaluate(
 ) -> Evaluation:
     """Measure ELBO, evidence, active units and, where it holds, the aggregate posterior.
 
-    ELBO and evidence are of the same binarised images. The aggregate posterior is measured of
-    pairs with ``encode(x) -> loc, scale`` whose only latent has a standard Normal prior; of them
-    the active units come from ``encode``, of others from draws of the guide for at most the first
-    1000 examples. What does not hold for a pair is None, and ``Evaluation.notes`` says why.
+    ELBO and evidence are of the same binarised images. The aggregate posterior is measured for
+    pairs with ``encode(x) -> loc, scale`` whose only latent has a standard Normal prior. Their
+    active units come from ``encode``, those of other pairs from draws of the guide for at most the
+    first 1000 examples. What cannot be measured for a pair is None, and ``Evaluation.notes`` says
+    why.
 
     Args:
         pair: a `Pair`, or a Pyro model and its guide as a tuple of two functions.

@@ -55,7 +55,7 @@ class Evaluation:
         return _mean(gap, error)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return one row an example: evidence, ELBO and the gap between the two."""
+        """Return one row per example: evidence, ELBO and the gap between the two."""
         table = self.evidence.to_dataframe().rename(columns={"mean": "log_evidence"})
         table["elbo"] = self.elbo.mean.cpu().numpy()
         table["elbo_standard_error"] = self.elbo.standard_error.cpu().numpy()
@@ -63,7 +63,7 @@ class Evaluation:
         return table
 
     def summary(self) -> pd.DataFrame:
-        """Return the averages, one row a quantity, in nats except for counts."""
+        """Return the averages, one row per quantity, in nats except for counts."""
         import pandas as pd
 
         table = pd.DataFrame(self._rows(), columns=["quantity", "value", "standard error"])

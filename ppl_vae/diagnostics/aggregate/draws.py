@@ -1,4 +1,4 @@
-"""A mixture of diagonal Normals: its moments, and how much a draw tells of its component.
+"""A mixture of diagonal Normals: its moments, and how much a draw tells about its component.
 
 All tensors are float64. A mean is taken as the first entry plus the mean distance from it, so that
 the mean of equal numbers is that number, to the last bit.
@@ -163,7 +163,7 @@ def _information_given(loc: Tensor, scale: Tensor, z: Tensor, index: Tensor) -> 
 
 
 def _controls(loc: Tensor, scale: Tensor, found: Moments, noise: Tensor, index: Tensor) -> Tensor:
-    """Return what is known to have mean 0, (draws, dim + 1, 3), for every marginal and the joint.
+    """Return variables of mean 0, (draws, dim + 1, 3), for every marginal and the joint.
 
     With g the Normal with the mixture's moments: log q_i(z) and log g(z), each less its mean given
     i, and that mean of log q_i - log g, less its own. Where the mixture is nearly Normal, log q

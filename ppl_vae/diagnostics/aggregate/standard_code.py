@@ -1,4 +1,4 @@
-"""Which pairs have one Normal code an example, with a standard Normal prior."""
+"""Which pairs have one Normal code per example, with a standard Normal prior."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ SAME = {torch.float64: 1e-11, torch.float32: 1e-4}
 class GradientGraph:
     """The operations of one run of a program, those that do not depend on its noise done once.
 
-    The program is run to be traced, and again on two other streams: the graph must give what it
-    gives. Replicate by replicate the noise is the program's own, seed by seed. A gradient that is
-    a product of two matrices, one of them without noise, is left as such.
+    The program is run to be traced, and again on two other streams, where the graph must give the
+    same. Each replicate has the noise that the program itself draws from its seed. A gradient
+    that is a product of two matrices, one of them without noise, is kept as the two.
 
     Args:
         run: returns value and gradients, drawing from torch's global stream.

@@ -1,4 +1,4 @@
-"""One parameter's gradients in many replicates, and what is asked of them."""
+"""One parameter's gradients in many replicates, their components, means and variances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the estimators of a comparison are held against."""
+"""What the estimators in a comparison are compared with."""
 
 from __future__ import annotations
 

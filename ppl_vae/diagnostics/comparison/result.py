@@ -24,7 +24,7 @@ class ElboComparison:
     """Estimators side by side; index it by an estimator's name.
 
     Attributes:
-        rows: one an estimator.
+        rows: one per estimator.
         pair: the pair's class.
         num_examples: over which values and gradients are summed.
         exact_value: the ELBO in closed form, or None.
@@ -58,7 +58,7 @@ class ElboComparison:
 
     @property
     def verdicts(self) -> list[str]:
-        """What the measurements say of the estimators, in words."""
+        """What the measurements say about the estimators, in words."""
         agreeing: dict[str, list[str]] = {}
         for row in self.rows:
             if row.looks_biased is False:
@@ -120,7 +120,7 @@ class ElboComparison:
         return "\n\n".join(parts) + "\n"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return every number, one row an estimator."""
+        """Return every number, one row per estimator."""
         import pandas as pd
 
         return pd.DataFrame([row.to_record() for row in self.rows]).set_index("estimator")

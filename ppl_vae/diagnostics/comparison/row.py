@@ -17,7 +17,7 @@ class Row:
         name: the estimator.
         bound: what it estimates, the ELBO or an importance-weighted bound.
         claim: what it claims of its value: unbiased, biased or exact.
-        condition: what the claim hangs on; empty where it holds for every pair.
+        condition: what the claim depends on; empty where it holds for every pair.
         value: the mean ELBO estimate, summed over the examples, in nats.
         value_variance: of one estimate.
         gradient_variance: of one gradient, summed over a group's parameters, by group.

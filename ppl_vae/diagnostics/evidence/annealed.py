@@ -29,7 +29,7 @@ _SCALE_DRAWS = 64
 
 @dataclass(frozen=True)
 class Annealing:
-    """How the way from guide to posterior is gone.
+    """How to go from the guide to the posterior.
 
     Attributes:
         num_chains: independent runs per example, at least 2.
@@ -142,7 +142,7 @@ class Path:
 
     @classmethod
     def tuned(cls, joint: LogJoint, annealing: Annealing) -> Path:
-        """Return a path whose steps are accepted three times in four, found by going it once."""
+        """Return a path with steps that are accepted three times in four, tuned by one run."""
         betas = annealing.betas()
         with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
             scale = joint.from_guide(_SCALE_DRAWS).std(0)
@@ -172,7 +172,7 @@ class Path:
             total = torch.zeros_like(state.model, dtype=torch.float64)
             for number in range(1, len(self.betas)):
                 total += self._gain(state, number)
-                # The last step would move a state that nothing looks at.
+                # The last step would move a state that is not used.
                 if number < len(self.betas) - 1:
                     state = self._step(state, number)
         return total
@@ -180,9 +180,8 @@ class Path:
     def backward(self, u: Tensor) -> Tensor:
         """Return the log-weights, (chains, examples), of runs back from a posterior draw `u`.
 
-        All chains of an example start from the same, (1, examples, dim). The log-weights are
-        those of the forward runs that would have gone the same way: 1/w has the expectation
-        1 / p(x).
+        All chains of an example start from the same draw, (1, examples, dim). The log-weights are
+        those of forward runs along the same states: 1/w has the expectation 1 / p(x).
         """
         with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
             state = start(self.joint, u.expand(self.annealing.num_chains, -1, -1))

@@ -16,10 +16,10 @@ ROOTS_PER_SIDE = {1: 16, 2: 8}
 
 @dataclass(frozen=True)
 class Cells:
-    """Parts of the cube, of all functions.
+    """Parts of the cube, for all functions.
 
     Attributes:
-        owner: which function's, (cells,).
+        owner: the index of the function that each belongs to, (cells,).
         centre: (cells, dim).
         half: half the width, (cells,).
     """

@@ -49,7 +49,7 @@ def log_weights(
 ) -> Iterator[Tensor]:
     """Yield the log-weights of the examples in order, (num_samples, some examples) at a time."""
     budget = min(BLOCK_BYTES, max_bytes)
-    # Without the kernel, so that the blocks, and with them the numbers, do not hang on it.
+    # Without the kernel, so that the blocks, and with them the numbers, do not depend on it.
     with pyro.validation_enabled(False):  # noqa: FBT003
         room = budget // bytes_per_sample(replace(particles, kernel=None), x, seed)
     if room < 1:

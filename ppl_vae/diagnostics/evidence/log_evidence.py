@@ -53,7 +53,7 @@ def log_evidence(
     * ``iwae``: ``log (1/S) sum_s p(x, z_s) / q(z_s | x)``, z_s from the guide. Its expectation is
       a lower bound, too low by about half its squared standard error; see ``Evidence.bias``.
       Serves every model and guide.
-    * ``quadrature``: the integral over z itself, for one or two latent numbers an example, to
+    * ``quadrature``: the integral over z itself, for one or two latent numbers per example, to
       `tolerance`, and the sum over all values of discrete latents that have finitely many;
       ``standard_error`` is a bound of the numerical error. Pairs are integrated in float64,
       functions in the dtype of the data.

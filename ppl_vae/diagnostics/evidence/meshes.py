@@ -55,10 +55,10 @@ def integrate_each(
     """Integrate `count` functions over (-1, 1)^dim, until each is right to `tolerance`.
 
     Each starts with a mesh of equal cells. In every round the cells with the largest errors are
-    halved in all dimensions, as many as must be for the rest to have half of the error allowed.
-    The rule in a cell is Kronrod's of 7 points a dimension. Its error is taken to be the distance
-    to the Gauss rule of 3 that is in it, or, of a halved cell, by how much the halves changed the
-    whole, if that is less. A function's error is the sum of its cells' errors, plus four times
+    halved in all dimensions, so many that the rest has half of the error allowed. The rule in a
+    cell is Kronrod's of 7 points per dimension. Its error is taken to be the distance to the Gauss
+    rule of 3 that is in it, or, for a halved cell, by how much the halves changed its integral,
+    if that is less. A function's error is the sum of its cells' errors, plus four times
     the root of the sum of their squares: in many cells with kinks they have either sign.
 
     Args:

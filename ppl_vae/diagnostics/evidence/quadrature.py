@@ -1,4 +1,4 @@
-"""The evidence of one or two latent dimensions, as exactly as one asks."""
+"""The evidence of one or two latent dimensions, as exactly as asked for."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def quadrature_evidence(
 
     In coordinates that are centred at the guide's draws and cover the whole space, cells are
     halved where the rule is not yet sure. So that a mode far from the guide is not overlooked,
-    log p(x, z) is looked at beforehand at draws from guide and prior, and a cell around any of
-    them that matters is halved until it is as small as the guide is wide. The
-    draws come from torch's global streams. For the last digits `x` is to be in float64.
+    log p(x, z) is evaluated beforehand at draws from guide and prior, and a cell around any of
+    them that matters is halved until it is as small as the guide is wide. The draws come from
+    torch's global streams. The last digits need `x` in float64.
     """
     joint = LogJoint(particles, x, sums_states=True)
     if joint.dim > LARGEST_DIMENSION:
@@ -187,9 +187,9 @@ class _Integrand:
 
     @cached_property
     def _modes(self) -> Tensor:
-        """T of the draws at which each density matters, (examples, modes, dim), NaN for no more.
+        """The draws that matter, as t, (examples, modes, dim), NaN where there are fewer.
 
-        Of draws that are close together the one with the largest density stands for all.
+        Of draws that are close together only the one with the largest density is kept.
         """
         units = self.coordinates.size * self._finest(_NEAR)
         left = torch.where(self.logs > self.logs.amax(0) - _NEGLIGIBLE, self.logs, -math.inf)

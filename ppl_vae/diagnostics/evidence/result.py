@@ -46,7 +46,7 @@ class Source:
 
     @classmethod
     def of(cls, data: object) -> Source:
-        """Return what an `ImageData` says of itself; a tensor says nothing."""
+        """Return the source that an `ImageData` knows; a tensor knows none."""
         if isinstance(data, Tensor):
             return cls()
         found = {"data": "name", "split": "split", "binarize": "binarize"}
@@ -71,7 +71,7 @@ class Evidence:
         num_samples: weights per example; by quadrature the most points that one took; in closed
             form 0.
         source: where the examples come from.
-        warning: what keeps the numbers from being what they should be, or empty.
+        warning: why the numbers cannot be trusted, or empty.
     """
 
     mean: Tensor
@@ -92,7 +92,7 @@ class Evidence:
 
     @property
     def average(self) -> Estimate[float]:
-        """The mean over the examples, as an estimate for all examples of their kind.
+        """The mean over the examples, as an estimate for all examples like them.
 
         Its standard error is the standard deviation of the estimates over the square root of
         their number. That holds both the spread over the examples and the Monte Carlo error, whose
@@ -105,7 +105,7 @@ class Evidence:
 
     @property
     def monte_carlo_error(self) -> float:
-        """The error of the mean over these very examples: of the draws, or a numerical bound."""
+        """The error of the mean over just these examples: of the draws, or a numerical bound."""
         errors = self.standard_error.double()
         if self.method in _BOUNDED:
             return float(errors.mean())
@@ -195,7 +195,7 @@ class Evidence:
         console.print(table)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return one row an example."""
+        """Return one row per example."""
         import pandas as pd
 
         columns = {name: getattr(self, name).detach().cpu().numpy() for name in _COLUMNS}

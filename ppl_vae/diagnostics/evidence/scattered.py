@@ -1,4 +1,4 @@
-"""log p(x_i, z) at points of which every example has its own, and as many as it needs."""
+"""log p(x_i, z) at points that every example has for itself, as many as it needs."""
 
 from __future__ import annotations
 

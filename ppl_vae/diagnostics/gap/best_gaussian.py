@@ -61,9 +61,9 @@ def best_gaussian(
         maximise over m and L:  sum over i of w_i log p(x, m + L e_i) + log det L
 
     at fixed points e_i whose mean and covariance are a standard Normal's: the search has no noise,
-    and is exact where log p(x, z) is quadratic in z. From each of `starting_points` it goes to its
-    end on few points, and from there on with more, except for what is far below the highest, or at
-    the same place. Draws come from torch's global stream.
+    and is exact where log p(x, z) is quadratic in z. Each of `starting_points` is first improved
+    on few points, then on more, unless its end is far below the highest or at the same place as
+    another's. Draws come from torch's global stream.
 
     Args:
         code: pair and data.

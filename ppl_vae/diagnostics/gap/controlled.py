@@ -14,7 +14,7 @@ from ppl_vae.diagnostics.gap.gaussians import Gaussians
 
 @dataclass(frozen=True, eq=False)
 class Controlled:
-    """Gaussians q, and what is known of log p(x, z) - log q(z) at z = m + L e before the draws.
+    """Gaussians q, with a control variate c for log p(x, z) - log q(z) at z = m + L e.
 
         c(e) = (e' H e - tr H) / 2        E[c] = 0 for e ~ Normal(0, I)
 

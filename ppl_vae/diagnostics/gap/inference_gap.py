@@ -48,9 +48,9 @@ def inference_gap(
         approximation = log p(x) - ELBO(q*)     q* the best Gaussian for this example alone
         amortisation  = ELBO(q*) - ELBO(q)      q the guide's, from a network for all examples
 
-    q* is found by optimisation from the guide and from other starts; where what was found is not
-    better than the guide, q* is the guide. Of a posterior with several modes the highest optimum
-    that was met counts. The pair is copied and put into evaluation mode; it, Pyro's param store
+    q* is found by optimisation from the guide and from other starts; where the result is not
+    better than the guide, q* is the guide. If a posterior has several modes, the highest optimum
+    found counts. The pair is copied and put into evaluation mode; it, Pyro's param store
     and the global random state stay as they are.
 
     Args:
@@ -63,7 +63,7 @@ def inference_gap(
             with draws from q* instead of the guide.
         num_samples: draws for the ELBOs, at least 4, in pairs of opposites, the same for q and
             q*; not used for one or two latent dimensions, where they are integrated by a
-            Gauss-Hermite rule of 32 points a dimension.
+            Gauss-Hermite rule of 32 points per dimension.
         num_evidence_samples: draws for log p(x), where `method` uses draws; None as in
             `log_evidence`.
         evidence_tolerance: error of log p(x) by ``quadrature``, in nats.

@@ -86,9 +86,9 @@ def draw_posteriors(
     Args:
         code: of these examples.
         log_evidence: log p(x), (batch,).
-        gaussians: by name, one an example each.
-        titles: one an example.
-        axes: where, at least one an example; a new figure if None.
+        gaussians: by name, one per example, each.
+        titles: one per example.
+        axes: where, at least one per example; a new figure if None.
 
     Raises:
         NotImplementedError: a code that has not two dimensions.

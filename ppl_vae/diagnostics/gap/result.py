@@ -102,8 +102,8 @@ class InferenceGap:
             quantity: the name of one of the six estimates.
 
         Returns:
-            Its standard error is the one of the examples as a sample, and has the noise of each
-            in it; of one example it is that noise.
+            Its standard error is that of the examples as a sample, which includes the noise of
+            each; for one example it is that noise.
 
         Raises:
             ValueError: an unknown name.
@@ -133,7 +133,7 @@ class InferenceGap:
         return gap.mean.sort(descending=True, stable=True).indices[:count]
 
     def to_dataframe(self, *, by: str = "total") -> pd.DataFrame:
-        """Return every number, one row an example, the worst first; the index is its place."""
+        """Return every number, one row per example, the worst first; the index is its number."""
         import pandas as pd
 
         columns: dict[str, Any] = {}
@@ -148,7 +148,7 @@ class InferenceGap:
 
     @property
     def title(self) -> str:
-        """What was measured, in a line."""
+        """What was measured, in one line."""
         examples = counted(len(self), "example")
         return f"{self.pair}, {examples}: log p(x) by {self.method}, best {self.family} Gaussian"
 
@@ -193,7 +193,7 @@ class InferenceGap:
             by: ``total``, ``approximation`` or ``amortisation``.
 
         Returns:
-            The Axes, one an example, the worst first.
+            The Axes, one per example, the worst first.
 
         Raises:
             NotImplementedError: a code that has not two dimensions.

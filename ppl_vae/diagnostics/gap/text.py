@@ -50,8 +50,8 @@ def print_gap(
 def notes(method: str, count: int, missed: int, left: float, warning: str) -> list[str]:
     """Return what to know of the numbers, a line each.
 
-    The search did not converge for `missed` of `count` examples, and has `left` at most so many
-    nats there; `method` found log p(x), with a `warning`, or an empty one.
+    The search did not converge for `missed` of `count` examples, where at most about `left` nats
+    are still to be gained. `method` and `warning` are those of log p(x).
     """
     of_what = " of the mean over the examples" if count > 1 else ""
     lines = [

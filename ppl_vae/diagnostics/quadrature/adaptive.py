@@ -41,7 +41,7 @@ def integrate(
     max_evaluations: int,
     device: torch.device,
 ) -> Integrals:
-    """Integrate over (-1, 1)^dim by a Gauss-Kronrod rule of 21 points a dimension.
+    """Integrate over (-1, 1)^dim by a Gauss-Kronrod rule of 21 points per dimension.
 
     The subregion with the largest error is halved in each dimension until every error is below
     ``tolerance (1 + |value|)``, so the integrands should be of order 1.

@@ -47,7 +47,7 @@ def monte_carlo_kl(
         k2 = l^2 / 2            never negative; biased: its mean is E_q[l^2] / 2
         k3 = exp(l) - 1 - l     never negative; unbiased where q has density wherever p has
 
-    What is summed is for the distributions to say: dimensions that ``Independent``, or Pyro's
+    The distributions decide what is summed: dimensions that ``Independent``, or Pyro's
     ``to_event``, declare as event dimensions are summed, batch dimensions are not.
 
     k3 has an infinite variance, and so no standard error, where q is too narrow: for Normals
@@ -102,7 +102,7 @@ def monte_carlo_kl(
     checks.count("num_samples", num_samples, minimum=2)
     at_once = max(1, ELEMENTS_AT_ONCE // elements_per_draw(q, p, shape))
     moments, dtype, narrow, beyond = _Moments(), torch.float64, None, None
-    # A stream of its own: parameters may have been drawn from this very seed.
+    # A stream of its own: parameters may have been drawn from the same seed.
     number = derive(as_int(seed), "monte_carlo_kl")
     with torch.no_grad(), seeded(number, device_of(q)):
         for start in range(0, num_samples, at_once):
