@@ -98,7 +98,7 @@ class LogJoint:
             part of u.
 
     Attributes:
-        splits: whether a part of the examples can be taken by itself.
+        splits: whether some of the examples can be taken by themselves.
         dim: numbers per example.
         num_states: of the discrete latents of an example together; 1 where there are none.
 

@@ -46,11 +46,7 @@ class Coordinates:
     ) -> Coordinates:
         """Return coordinates in which t = 0 is `centre`, with `scale_tril` as the unit there.
 
-        Args:
-            centre: in the units of z, within the bounds, (*batch, dim).
-            scale_tril: (*batch, dim, dim).
-            bounds: as the attribute.
-            dtype: as the attribute.
+        The centre, (*batch, dim), is in the units of z and within the bounds.
         """
         lower, upper = bounds
         centre = inside(centre, bounds)
