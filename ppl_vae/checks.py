@@ -22,6 +22,21 @@ def message(expected: str, came: str, remedy: str) -> str:
     return f"expected {expected}; got {came}. {remedy}"
 
 
+def value_error(expected: str, came: str, remedy: str) -> ValueError:
+    """Return a ValueError with the three-part text."""
+    return ValueError(message(expected, came, remedy))
+
+
+def type_error(expected: str, came: str, remedy: str) -> TypeError:
+    """Return a TypeError with the three-part text."""
+    return TypeError(message(expected, came, remedy))
+
+
+def not_implemented(expected: str, came: str, remedy: str) -> NotImplementedError:
+    """Return a NotImplementedError with the three-part text."""
+    return NotImplementedError(message(expected, came, remedy))
+
+
 @contextmanager
 def own_words() -> Iterator[None]:
     """Raise an error of this library as it is, without the shapes of all sites.
@@ -53,18 +68,14 @@ def floating(name: str, value: object) -> Tensor:
         TypeError: it is no tensor, or one of integers, booleans or complex numbers.
     """
     if not isinstance(value, Tensor):
-        raise TypeError(
-            message(
-                f"{name} as a torch tensor", type(value).__name__, "Pass torch.as_tensor(value)."
-            )
+        raise type_error(
+            f"{name} as a torch tensor", type(value).__name__, "Pass torch.as_tensor(value)."
         )
     if not value.is_floating_point():
-        raise TypeError(
-            message(
-                f"{name} of a floating dtype",
-                f"dtype {value.dtype}",
-                f"Convert it: {name}.to(torch.get_default_dtype()).",
-            )
+        raise type_error(
+            f"{name} of a floating dtype",
+            f"dtype {value.dtype}",
+            f"Convert it: {name}.to(torch.get_default_dtype()).",
         )
     return value
 
@@ -82,10 +93,8 @@ def floats(**values: Tensor | float) -> tuple[Tensor, ...]:
     tensors = {name: floating(name, v) for name, v in values.items() if isinstance(v, Tensor)}
     devices = {t.device for t in tensors.values()}
     if len(devices) > 1:
-        raise ValueError(
-            message(
-                "all arguments on one device", _listed(sorted(map(str, devices))), "Move them."
-            )
+        raise value_error(
+            "all arguments on one device", _listed(sorted(map(str, devices))), "Move them."
         )
     dtype = torch.get_default_dtype()
     if tensors:
@@ -97,12 +106,10 @@ def floats(**values: Tensor | float) -> tuple[Tensor, ...]:
     for name, value in values.items():
         if not isinstance(value, Tensor):
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(
-                    message(
-                        f"{name} as a number or a floating-point tensor",
-                        type(value).__name__,
-                        "Pass a float or a torch tensor.",
-                    )
+                raise type_error(
+                    f"{name} as a number or a floating-point tensor",
+                    type(value).__name__,
+                    "Pass a float or a torch tensor.",
                 )
             value = torch.tensor(float(value), dtype=dtype, device=device)
         result.append(value.to(dtype))
@@ -120,9 +127,7 @@ def broadcastable(**tensors: Tensor) -> torch.Size:
         return torch.broadcast_shapes(*(t.shape for t in tensors.values()))
     except RuntimeError:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
-        raise ValueError(
-            message("shapes that broadcast", shapes, "Make each size equal, or 1.")
-        ) from None
+        raise value_error("shapes that broadcast", shapes, "Make each size equal, or 1.") from None
 
 
 def finite(name: str, value: Tensor) -> Tensor:
@@ -157,8 +162,8 @@ def binary(name: str, value: Tensor) -> Tensor:
 def nonempty(name: str, value: Tensor) -> Tensor:
     """Return `value`; raise ValueError if it has no entries."""
     if value.numel() == 0:
-        raise ValueError(
-            message(f"{name} with at least one entry", f"shape {tuple(value.shape)}", "Pass data.")
+        raise value_error(
+            f"{name} with at least one entry", f"shape {tuple(value.shape)}", "Pass data."
         )
     return value
 
@@ -166,24 +171,18 @@ def nonempty(name: str, value: Tensor) -> Tensor:
 def positive_number(name: str, value: object) -> float:
     """Return `value` as a float; raise unless it is a number, finite and above zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            message(f"{name} as a number", type(value).__name__, "Pass a Python float.")
-        )
+        raise type_error(f"{name} as a number", type(value).__name__, "Pass a Python float.")
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(
-            message(f"{name} finite and above 0", repr(value), "Choose a positive number.")
-        )
+        raise value_error(f"{name} finite and above 0", repr(value), "Choose a positive number.")
     return float(value)
 
 
 def count(name: str, value: object, *, minimum: int = 1) -> int:
     """Return `value`; raise TypeError for no int, ValueError below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(message(f"{name} as an int", type(value).__name__, "Pass a whole number."))
+        raise type_error(f"{name} as an int", type(value).__name__, "Pass a whole number.")
     if value < minimum:
-        raise ValueError(
-            message(f"{name} of at least {minimum}", repr(value), "Choose a larger one.")
-        )
+        raise value_error(f"{name} of at least {minimum}", repr(value), "Choose a larger one.")
     return value
 
 
@@ -194,7 +193,7 @@ def name(kind: str, value: object, known: Iterable[str]) -> str:
         return value
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
     remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of them."
-    raise ValueError(message(f"{kind} as one of {_listed(options)}", repr(value), remedy))
+    raise value_error(f"{kind} as one of {_listed(options)}", repr(value), remedy)
 
 
 def _require(
@@ -207,7 +206,7 @@ def _require(
         bad = value.detach()[~good]
         first = bad.flatten()[0].item()
         came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {first}"
-        raise ValueError(message(f"{name}: {expected}", came, remedy))
+        raise value_error(f"{name}: {expected}", came, remedy)
     return value
 
 

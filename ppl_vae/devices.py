@@ -19,12 +19,10 @@ def resolve(device: str | torch.device) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError):
-        raise ValueError(
-            checks.message(
-                "device as 'auto', 'cpu' or a GPU that is there, such as 'cuda'",
-                repr(str(device)),
-                "Choose 'auto' to take the GPU where there is one.",
-            )
+        raise checks.value_error(
+            "device as 'auto', 'cpu' or a GPU that is there, such as 'cuda'",
+            repr(str(device)),
+            "Choose 'auto' to take the GPU where there is one.",
         ) from None
     if found.type == "cuda" and found.index is None:
         return torch.device("cuda", torch.cuda.current_device())

@@ -41,12 +41,10 @@ class FunctionPair(Pair):
                 if site["type"] == "param":
                     found[name] = site["value"].unconstrained()
         if not found:
-            raise ValueError(
-                checks.message(
-                    "at least one parameter in model or guide",
-                    "none",
-                    "Register it by pyro.param or pyro.module.",
-                )
+            raise checks.value_error(
+                "at least one parameter in model or guide",
+                "none",
+                "Register it by pyro.param or pyro.module.",
             )
         vars(self)["found"] = found
 
@@ -77,10 +75,8 @@ def as_pair(pair: Pair | Functions, x: Tensor) -> Pair:
         return pair
     if isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair)):
         return FunctionPair(*pair, x)
-    raise TypeError(
-        checks.message(
-            "a ppl_vae.Pair, or a Pyro model and its guide as a tuple of two functions",
-            type(pair).__name__,
-            "Pass (model, guide).",
-        )
+    raise checks.type_error(
+        "a ppl_vae.Pair, or a Pyro model and its guide as a tuple of two functions",
+        type(pair).__name__,
+        "Pass (model, guide).",
     )

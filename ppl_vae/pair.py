@@ -117,24 +117,20 @@ class Pair(nn.Module):
         """
         checks.nonempty("x", checks.floating("x", x))
         if x.device != self.device:
-            raise ValueError(
-                checks.message(
-                    f"x on the pair's device {self.device}",
-                    f"{x.device}",
-                    "Move one of them: x.to(pair.device).",
-                )
+            raise checks.value_error(
+                f"x on the pair's device {self.device}",
+                f"{x.device}",
+                "Move one of them: x.to(pair.device).",
             )
         checks.finite("x", x)
 
     def check_dtype(self, x: Tensor) -> None:
         """Raise TypeError unless `x` has the parameters' dtype, as networks need."""
         if x.dtype != self.dtype:
-            raise TypeError(
-                checks.message(
-                    f"x of the pair's dtype {self.dtype}",
-                    f"{x.dtype}",
-                    "Convert one of them: x.to(pair.dtype).",
-                )
+            raise checks.type_error(
+                f"x of the pair's dtype {self.dtype}",
+                f"{x.dtype}",
+                "Convert one of them: x.to(pair.dtype).",
             )
 
     def blank(self, n: int) -> Tensor:

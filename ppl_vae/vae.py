@@ -36,12 +36,10 @@ class ImagePair(Pair):
     def __init__(self, image_shape: tuple[int, ...], **config: Any) -> None:  # noqa: ANN401
         image_shape = tuple(image_shape)
         if len(image_shape) != 3:
-            raise ValueError(
-                checks.message(
-                    "image_shape as (channels, height, width)",
-                    f"{image_shape}",
-                    "A grey 28 x 28 image has the shape (1, 28, 28).",
-                )
+            raise checks.value_error(
+                "image_shape as (channels, height, width)",
+                f"{image_shape}",
+                "A grey 28 x 28 image has the shape (1, 28, 28).",
             )
         for size in image_shape:
             checks.count("every entry of image_shape", size)
@@ -59,13 +57,11 @@ class ImagePair(Pair):
         super().check(x)
         pixels = self.num_pixels
         if x.shape[1:] not in (self.image_shape, (pixels,)):
-            raise ValueError(
-                checks.message(
-                    f"x of shape (batch, {', '.join(map(str, self.image_shape))}) "
-                    f"or (batch, {pixels})",
-                    f"shape {tuple(x.shape)}",
-                    "Resize the images, or build the pair with their image_shape.",
-                )
+            raise checks.value_error(
+                f"x of shape (batch, {', '.join(map(str, self.image_shape))}) "
+                f"or (batch, {pixels})",
+                f"shape {tuple(x.shape)}",
+                "Resize the images, or build the pair with their image_shape.",
             )
         self.check_dtype(x)
 

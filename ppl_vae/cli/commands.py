@@ -68,7 +68,7 @@ def compare(
     from ppl_vae.report import write_report
 
     if checkpoint is not None and pairs:
-        raise ValueError(checks.message("PAIR or --checkpoint", "both", "Leave out one."))
+        raise checks.value_error("PAIR or --checkpoint", "both", "Leave out one.")
     names = [checks.name("pair", name, MODELS) for name in pairs or DEFAULT_PAIRS]
     chosen = estimators.split(",") if estimators else None
     if out is not None:
@@ -128,7 +128,7 @@ def train(
     checks.name("pair", pair, MODELS)
     checks.positive_number("--lr", learning_rate)
     if resume and out is None:
-        raise ValueError(checks.message("--out with --resume", "none", "Name the run folder."))
+        raise checks.value_error("--out with --resume", "none", "Name the run folder.")
     job = Job(data=data, data_dir=data_dir, binarize=binarize, device=device, seed=seed)
     built, examples, test = untrained(pair, job)
     history = fit(

@@ -24,7 +24,7 @@ def promoted(x: Tensor, **rates: Tensor | float) -> tuple[torch.dtype, tuple[Ten
     checks.nonempty("x", checks.floating("x", x))
     if x.dim() == 0:
         remedy = "Make a single observation x.unsqueeze(-1)."
-        raise ValueError(checks.message("x of shape (*batch, n)", "shape ()", remedy))
+        raise checks.value_error("x of shape (*batch, n)", "shape ()", remedy)
     common, *values = checks.floats(x=x, **rates)
     checks.finite("x", x)
     tensors = dict(zip(rates, values, strict=True))

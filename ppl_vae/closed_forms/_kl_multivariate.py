@@ -92,12 +92,10 @@ def _check_shapes(q_loc: Tensor, q_factor: Tensor, p_loc: Tensor, p_factor: Tens
     if size == 0 or not factors or not locs:
         shapes = f"q_loc {tuple(q_loc.shape)}, q_scale_tril {tuple(q_factor.shape)}, "
         shapes += f"p_loc {tuple(p_loc.shape)}, p_scale_tril {tuple(p_factor.shape)}"
-        raise ValueError(
-            checks.message(
-                "locs of shape (*batch, d) and factors of shape (*batch, d, d) with one d >= 1",
-                shapes,
-                "Pass Cholesky factors as torch.linalg.cholesky(covariance) gives them.",
-            )
+        raise checks.value_error(
+            "locs of shape (*batch, d) and factors of shape (*batch, d, d) with one d >= 1",
+            shapes,
+            "Pass Cholesky factors as torch.linalg.cholesky(covariance) gives them.",
         )
     checks.broadcastable(
         q_loc=q_loc, q_scale_tril=q_factor[..., 0], p_loc=p_loc, p_scale_tril=p_factor[..., 0]
@@ -110,18 +108,14 @@ def _check_factor(name: str, factor: Tensor) -> None:
         return
     smallest = factor.detach().diagonal(dim1=-2, dim2=-1)
     if bool((smallest <= 0).any()):
-        raise ValueError(
-            checks.message(
-                f"{name} of a covariance that is not singular: diagonal entries above 0",
-                f"{int((smallest <= 0).sum())} of {smallest.numel()} entries otherwise",
-                "Add a little to the covariance's diagonal before torch.linalg.cholesky.",
-            )
+        raise checks.value_error(
+            f"{name} of a covariance that is not singular: diagonal entries above 0",
+            f"{int((smallest <= 0).sum())} of {smallest.numel()} entries otherwise",
+            "Add a little to the covariance's diagonal before torch.linalg.cholesky.",
         )
     if bool((factor.detach().triu(1) != 0).any()):
-        raise ValueError(
-            checks.message(
-                f"{name} lower triangular",
-                "entries other than 0 above the diagonal",
-                "Pass torch.linalg.cholesky(covariance), not the covariance itself.",
-            )
+        raise checks.value_error(
+            f"{name} lower triangular",
+            "entries other than 0 above the diagonal",
+            "Pass torch.linalg.cholesky(covariance), not the covariance itself.",
         )

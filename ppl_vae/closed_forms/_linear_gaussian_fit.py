@@ -11,8 +11,8 @@ from ppl_vae.checks import (
     count,
     floating,
     floats,
-    message,
     positive,
+    value_error,
     values_are_checked,
 )
 from ppl_vae.closed_forms._linear_gaussian_parts import require_finite
@@ -66,12 +66,10 @@ def maximum_likelihood(
     """
     d = _examples(x).shape[1]
     if count("latent_dim", latent_dim) >= d:
-        raise ValueError(
-            message(
-                f"latent_dim below the data's dimension {d}",
-                repr(latent_dim),
-                "Choose a smaller one: no dimension is left to tell the noise from.",
-            )
+        raise value_error(
+            f"latent_dim below the data's dimension {d}",
+            repr(latent_dim),
+            "Choose a smaller one: no dimension is left to tell the noise from.",
         )
     loc, scales, directions = _principal_components(x)
     if noise_scale is None:
@@ -80,12 +78,10 @@ def maximum_likelihood(
         s = _one_number(noise_scale).to(scales)
     floor = torch.finfo(scales.dtype).eps * max(x.shape) * scales[0]
     if noise_scale is None and values_are_checked() and bool(s <= floor):
-        raise ValueError(
-            message(
-                f"examples that vary in more than latent_dim = {latent_dim} directions",
-                f"{x.shape[0]} examples that do not: noise scale 0, likelihood unbounded",
-                "Pass more varied examples, or choose a smaller latent_dim.",
-            )
+        raise value_error(
+            f"examples that vary in more than latent_dim = {latent_dim} directions",
+            f"{x.shape[0]} examples that do not: noise scale 0, likelihood unbounded",
+            "Pass more varied examples, or choose a smaller latent_dim.",
         )
     kept = directions[:latent_dim].T
     lengths = (scales[:latent_dim].square() - s.square()).clamp_min(0).sqrt()
@@ -164,9 +160,7 @@ def expected_active_units(
     """
     floating("x", x)
     if not 0 <= threshold < 1:
-        raise ValueError(
-            message("threshold in [0, 1)", repr(threshold), "Pass 0, or 0.01 for Burda's.")
-        )
+        raise value_error("threshold in [0, 1)", repr(threshold), "Pass 0, or 0.01 for Burda's.")
     x, noise_scale = floats(x=x, noise_scale=noise_scale)
     s = positive("noise_scale", noise_scale).detach().double()
     scales = _principal_components(_examples(x))[1]
@@ -177,16 +171,16 @@ def expected_active_units(
 def _one_number(noise_scale: Tensor | float) -> Tensor:
     (value,) = floats(noise_scale=noise_scale)
     if value.numel() != 1:
-        raise ValueError(
-            message("one noise_scale", f"shape {tuple(value.shape)}", "Call once for each scale.")
+        raise value_error(
+            "one noise_scale", f"shape {tuple(value.shape)}", "Call once for each scale."
         )
     return positive("noise_scale", value).detach().reshape(())
 
 
 def _examples(x: Tensor) -> Tensor:
     if floating("x", x).dim() != 2:
-        raise ValueError(
-            message("x of shape (n, d)", f"{tuple(x.shape)}", "Flatten each example to a row.")
+        raise value_error(
+            "x of shape (n, d)", f"{tuple(x.shape)}", "Flatten each example to a row."
         )
     require_finite("x", x)
     return x

@@ -16,9 +16,9 @@ from torch import Tensor
 from ppl_vae.checks import (
     broadcastable,
     finite,
-    message,
     nonempty,
     positive,
+    value_error,
     values_are_checked,
 )
 
@@ -30,13 +30,13 @@ def model(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Check the model's arguments; return x - b, W and s in float64."""
     if weight.dim() != 2:
-        raise ValueError(_shape_message("weight", weight, "(d, k)"))
+        raise _shape_error("weight", weight, "(d, k)")
     d = nonempty("weight", weight).shape[0]
     require_shape("x", x, f"(*batch, d) with d = {d}, the rows of weight", (d,))
     if loc.shape not in ((), (d,)):
-        raise ValueError(_shape_message("loc", loc, f"({d},) or ()"))
+        raise _shape_error("loc", loc, f"({d},) or ()")
     if noise_scale.numel() != 1:
-        raise ValueError(_shape_message("noise_scale", noise_scale, "() (one number)"))
+        raise _shape_error("noise_scale", noise_scale, "() (one number)")
     require_finite("x", x)
     require_finite("weight", weight)
     require_finite("loc", loc)
@@ -102,20 +102,18 @@ def require_lower_triangular(name: str, value: Tensor) -> None:
     # Row by row: a copy of the upper triangles would be as large as `value`.
     above = [value[..., row, row + 1 :].any() for row in range(value.shape[-1])]
     if bool(torch.stack(above).any()):
-        raise ValueError(
-            message(
-                f"{name}: lower triangular matrices only",
-                "entries other than 0 above the diagonal",
-                "Pass the Cholesky factor of the covariance, not the covariance.",
-            )
+        raise value_error(
+            f"{name}: lower triangular matrices only",
+            "entries other than 0 above the diagonal",
+            "Pass the Cholesky factor of the covariance, not the covariance.",
         )
 
 
 def require_shape(name: str, value: Tensor, expected: str, trailing: tuple[int, ...]) -> None:
     """Raise ValueError unless the last dimensions are `trailing`."""
     if value.shape[-len(trailing) :] != trailing:
-        raise ValueError(_shape_message(name, value, expected))
+        raise _shape_error(name, value, expected)
 
 
-def _shape_message(name: str, value: Tensor, expected: str) -> str:
-    return message(f"{name} of shape {expected}", f"{tuple(value.shape)}", "Reshape it.")
+def _shape_error(name: str, value: Tensor, expected: str) -> ValueError:
+    return value_error(f"{name} of shape {expected}", f"{tuple(value.shape)}", "Reshape it.")

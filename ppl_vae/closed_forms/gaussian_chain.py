@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from ppl_vae.checks import message
 from ppl_vae.checks import name as known_name
+from ppl_vae.checks import type_error
 from ppl_vae.closed_forms._gaussian_chain_guides import (
     HALF_LOG_2PI,
     BottomUp,
@@ -187,11 +187,9 @@ def _require_parameters(
     unknown = [field for field in parameters if field not in record._fields]
     if missing or unknown:
         came = [f"no {field}" for field in missing] + [f"an unknown {u}" for u in unknown]
-        raise TypeError(
-            message(
-                f"the {guide} guide's parameters, {', '.join(needed) or 'none needed'}"
-                f" (and if wanted {', '.join(f for f in record._fields if f not in needed)})",
-                ", ".join(came),
-                "Name them as the guide's formula does.",
-            )
+        raise type_error(
+            f"the {guide} guide's parameters, {', '.join(needed) or 'none needed'}"
+            f" (and if wanted {', '.join(f for f in record._fields if f not in needed)})",
+            ", ".join(came),
+            "Name them as the guide's formula does.",
         )

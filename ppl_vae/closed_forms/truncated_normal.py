@@ -136,7 +136,7 @@ class TruncatedNormal(Distribution):
         value = checks.floating("value", value).double()
         if self._validate_args and not bool(((value >= 0) & (value <= 1)).all()):
             remedy = "Pass values of a distribution function."
-            raise ValueError(checks.message("probabilities in [0, 1]", "some outside", remedy))
+            raise checks.value_error("probabilities in [0, 1]", "some outside", remedy)
         return (self._scale * quantile(-torch.log1p(-value), self._ratio)).to(self.dtype)
 
     def rsample(self, sample_shape: Size | list[int] = Size()) -> Tensor:  # noqa: B008

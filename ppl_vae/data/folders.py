@@ -54,8 +54,8 @@ def _shape(size: Size) -> tuple[int, int] | None:
         return None
     sizes = size if isinstance(size, (tuple, list)) else (size, size)
     if len(sizes) != 2:
-        raise TypeError(
-            checks.message("size as a number, or (height, width)", repr(size), "Pass two numbers.")
+        raise checks.type_error(
+            "size as a number, or (height, width)", repr(size), "Pass two numbers."
         )
     height, width = sizes
     return checks.count("height", height), checks.count("width", width)
@@ -86,12 +86,10 @@ def _files(path: Path) -> list[Path]:
     loose = [file for file in files if file.parent == path]
     if loose and len(loose) < len(files):
         inner = next(file for file in files if file.parent != path)
-        raise ValueError(
-            checks.message(
-                f"images either in {path} or in folders in it, one a class",
-                f"both, {loose[0].name} and {inner.relative_to(path)}",
-                "Move the loose ones into a folder of their class.",
-            )
+        raise checks.value_error(
+            f"images either in {path} or in folders in it, one a class",
+            f"both, {loose[0].name} and {inner.relative_to(path)}",
+            "Move the loose ones into a folder of their class.",
         )
     return files
 
@@ -105,12 +103,10 @@ def _read(
             image = _opaque(ImageOps.exif_transpose(opened))
     # Decoders raise almost anything on a damaged file.
     except Exception as error:
-        raise ValueError(
-            checks.message(
-                f"an image that can be read, {file}",
-                f"{type(error).__name__} ({error})",
-                "Mend the file or take it out of the folder.",
-            )
+        raise checks.value_error(
+            f"an image that can be read, {file}",
+            f"{type(error).__name__} ({error})",
+            "Mend the file or take it out of the folder.",
         ) from None
     if grey is not None:
         image = image.convert("L" if grey else "RGB")
@@ -148,20 +144,16 @@ def _is_grey(image: Image.Image) -> bool:
 
 def _require_alike(first: Path, one: np.ndarray, other: Path, another: np.ndarray) -> None:
     if one.shape[:2] != another.shape[:2]:
-        raise ValueError(
-            checks.message(
-                "images of one size",
-                f"{first} of {one.shape[0]} x {one.shape[1]} and {other} of "
-                f"{another.shape[0]} x {another.shape[1]} (height x width)",
-                "Pass size=(height, width) to resize them all.",
-            )
+        raise checks.value_error(
+            "images of one size",
+            f"{first} of {one.shape[0]} x {one.shape[1]} and {other} of "
+            f"{another.shape[0]} x {another.shape[1]} (height x width)",
+            "Pass size=(height, width) to resize them all.",
         )
     if one.shape != another.shape:
         kinds = {1: "grey", 3: "in colour"}
-        raise ValueError(
-            checks.message(
-                "images that are all grey or all in colour",
-                f"{first}, {kinds[one.shape[-1]]}, and {other}, {kinds[another.shape[-1]]}",
-                "Pass grey=True or grey=False.",
-            )
+        raise checks.value_error(
+            "images that are all grey or all in colour",
+            f"{first}, {kinds[one.shape[-1]]}, and {other}, {kinds[another.shape[-1]]}",
+            "Pass grey=True or grey=False.",
         )

@@ -68,12 +68,10 @@ class ImageData:
         checks.nonempty("images", require_bytes(images))
         checks.name("binarize", binarize, BINARIZE)
         if images.dim() != 4:
-            raise ValueError(
-                checks.message(
-                    "images of shape (count, channels, height, width)",
-                    f"shape {tuple(images.shape)}",
-                    "Add the dimension that is missing, of size 1, or use ImageData.from_tensor.",
-                )
+            raise checks.value_error(
+                "images of shape (count, channels, height, width)",
+                f"shape {tuple(images.shape)}",
+                "Add the dimension that is missing, of size 1, or use ImageData.from_tensor.",
             )
         self.has_labels = labels is not None
         self.labels = _labels(labels, images)
@@ -176,13 +174,11 @@ class ImageData:
             TypeError: `index` is a number.
         """
         if isinstance(index, int):
-            raise TypeError(
-                checks.message(
-                    "a slice or a tensor of indices",
-                    f"the number {index}",
-                    f"Use data[{index}:{index + 1}] for one image, data.images[{index}] for its "
-                    "bytes.",
-                )
+            raise checks.type_error(
+                "a slice or a tensor of indices",
+                f"the number {index}",
+                f"Use data[{index}:{index + 1}] for one image, data.images[{index}] for its "
+                "bytes.",
             )
         return self._like(self.images[index], self.labels[index])
 
@@ -214,15 +210,13 @@ def _labels(labels: Tensor | None, images: Tensor) -> Tensor:
     if labels is None:
         return torch.zeros(len(images), dtype=torch.long, device=images.device)
     if labels.shape != images.shape[:1]:
-        raise ValueError(
-            checks.message(
-                f"{len(images)} labels, one per image",
-                f"shape {tuple(labels.shape)}",
-                "Pass as many labels as images.",
-            )
+        raise checks.value_error(
+            f"{len(images)} labels, one per image",
+            f"shape {tuple(labels.shape)}",
+            "Pass as many labels as images.",
         )
     if labels.is_floating_point() or labels.is_complex():
-        raise TypeError(
-            checks.message("labels as integers", f"dtype {labels.dtype}", "Pass labels.long().")
+        raise checks.type_error(
+            "labels as integers", f"dtype {labels.dtype}", "Pass labels.long()."
         )
     return labels.to(images.device)

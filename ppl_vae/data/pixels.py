@@ -104,13 +104,11 @@ def require_bytes(images: object) -> Tensor:
     """Return `images`; raise TypeError unless it is a tensor of bytes."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         came = f"dtype {images.dtype}" if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(
-            checks.message(
-                "images as a tensor of bytes (torch.uint8)",
-                came,
-                "Convert pixels in [0, 1] with (255 * pixels).round().to(torch.uint8), or use "
-                "ImageData.from_tensor.",
-            )
+        raise checks.type_error(
+            "images as a tensor of bytes (torch.uint8)",
+            came,
+            "Convert pixels in [0, 1] with (255 * pixels).round().to(torch.uint8), or use "
+            "ImageData.from_tensor.",
         )
     return images
 
@@ -122,20 +120,16 @@ def require_range(pixel_range: object) -> tuple[float, float]:
         or len(pixel_range) != 2
         or not all(isinstance(end, (int, float)) for end in pixel_range)
     ):
-        raise TypeError(
-            checks.message(
-                "pixel_range as two numbers, of black and of white",
-                repr(pixel_range),
-                "Pass (0.0, 1.0) or (-1.0, 1.0).",
-            )
+        raise checks.type_error(
+            "pixel_range as two numbers, of black and of white",
+            repr(pixel_range),
+            "Pass (0.0, 1.0) or (-1.0, 1.0).",
         )
     low, high = map(float, pixel_range)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(
-            checks.message(
-                "pixel_range finite, the first below the second",
-                repr(pixel_range),
-                "Pass (0.0, 1.0) or (-1.0, 1.0).",
-            )
+        raise checks.value_error(
+            "pixel_range finite, the first below the second",
+            repr(pixel_range),
+            "Pass (0.0, 1.0) or (-1.0, 1.0).",
         )
     return low, high

@@ -33,12 +33,10 @@ def make(elbo: str | ELBO, *, num_particles: int = 1) -> ELBO:
     if isinstance(elbo, ELBO):
         return elbo
     if not isinstance(elbo, str):
-        raise TypeError(
-            checks.message(
-                "elbo as an estimator's name or a pyro.infer.ELBO",
-                type(elbo).__name__,
-                f"Known names: {', '.join(ESTIMATORS)}.",
-            )
+        raise checks.type_error(
+            "elbo as an estimator's name or a pyro.infer.ELBO",
+            type(elbo).__name__,
+            f"Known names: {', '.join(ESTIMATORS)}.",
         )
     checks.name("estimator", elbo, ESTIMATORS)
     return ESTIMATORS[elbo].make(num_particles=num_particles)

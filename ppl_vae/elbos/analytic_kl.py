@@ -98,10 +98,8 @@ class TraceAnalyticKL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
 def _refuse_to_sample(plan: dict[str, SitePlan]) -> None:
     for name, site in plan.items():
         if site.how != CLOSED_FORM:
-            raise NotImplementedError(
-                checks.message(
-                    f"a closed-form KL at site {name!r}",
-                    f"none that may be used: {site.why}",
-                    "Pass strict=False to sample it.",
-                )
+            raise checks.not_implemented(
+                f"a closed-form KL at site {name!r}",
+                f"none that may be used: {site.why}",
+                "Pass strict=False to sample it.",
             )

@@ -68,19 +68,15 @@ class Exact_ELBO(ELBO):  # noqa: N801  (Pyro's naming)
 def _pair_of(model: Callable[..., object], guide: Callable[..., object]) -> Pair:
     pair = getattr(model, "__self__", None)
     if not isinstance(pair, Pair) or getattr(guide, "__self__", None) is not pair:
-        raise NotImplementedError(
-            checks.message(
-                "the model and the guide of one ppl_vae.Pair",
-                "functions that belong to none",
-                "Pass pair.model and pair.guide themselves, or choose an estimator that samples.",
-            )
+        raise checks.not_implemented(
+            "the model and the guide of one ppl_vae.Pair",
+            "functions that belong to none",
+            "Pass pair.model and pair.guide themselves, or choose an estimator that samples.",
         )
     if not hasattr(pair.exact, "elbo"):
-        raise NotImplementedError(
-            checks.message(
-                "a pair with a closed-form ELBO",
-                f"{type(pair).__name__}, which has none",
-                "Choose an estimator that samples, such as 'trace'.",
-            )
+        raise checks.not_implemented(
+            "a pair with a closed-form ELBO",
+            f"{type(pair).__name__}, which has none",
+            "Choose an estimator that samples, such as 'trace'.",
         )
     return pair

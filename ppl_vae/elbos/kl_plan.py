@@ -101,12 +101,10 @@ def raise_if_infinite(plan: dict[str, SitePlan]) -> None:
     """Raise ValueError where the guide's support leaves the prior's."""
     for name, site in plan.items():
         if site.how == INFINITE:
-            raise ValueError(
-                checks.message(
-                    f"a guide at site {name!r} whose support lies within the prior's",
-                    f"one that does not: {site.why}",
-                    "Choose a distribution with the prior's support.",
-                )
+            raise checks.value_error(
+                f"a guide at site {name!r} whose support lies within the prior's",
+                f"one that does not: {site.why}",
+                "Choose a distribution with the prior's support.",
             )
 
 

@@ -140,12 +140,10 @@ class _RightDivergences(Messenger):
             return
         why = wrong_where(base(self._guide.pop(name)), base(msg["fn"]))
         if why:
-            raise NotImplementedError(
-                checks.message(
-                    f"a right registered KL at site {name!r}",
-                    f"one that is not: {why}",
-                    "Choose 'analytic-kl', which samples such a site, or 'trace'.",
-                )
+            raise checks.not_implemented(
+                f"a right registered KL at site {name!r}",
+                f"one that is not: {why}",
+                "Choose 'analytic-kl', which samples such a site, or 'trace'.",
             )
 
 

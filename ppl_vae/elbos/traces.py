@@ -91,21 +91,17 @@ def check_sites(
     in_model, in_guide = latent_sites(model), density_sites(guide)
     for name in in_model:
         if name not in in_guide and name not in summed:
-            raise ValueError(
-                checks.message(
-                    f"a site {name!r} in the guide, as the model has it",
-                    f"sites {_listed(in_guide)}",
-                    "Draw it in the guide too.",
-                )
+            raise checks.value_error(
+                f"a site {name!r} in the guide, as the model has it",
+                f"sites {_listed(in_guide)}",
+                "Draw it in the guide too.",
             )
     for name, site in in_guide.items():
         if name not in in_model and not site["infer"].get("is_auxiliary"):
-            raise ValueError(
-                checks.message(
-                    f"a site {name!r} in the model, as the guide has it",
-                    f"sites {_listed(in_model)}",
-                    'Draw it in the model too, or mark it infer={"is_auxiliary": True}.',
-                )
+            raise checks.value_error(
+                f"a site {name!r} in the model, as the guide has it",
+                f"sites {_listed(in_model)}",
+                'Draw it in the model too, or mark it infer={"is_auxiliary": True}.',
             )
         if reparameterised and not is_reparameterised(site["fn"]):
             raise NotImplementedError(not_reparameterised(name, site["fn"]))
@@ -139,12 +135,10 @@ def check_masks(model: Trace) -> None:
     """Raise ValueError if masks hide every entry of every site of the model."""
     sites = density_sites(model)
     if sites and all(_hidden(site["mask"]) for site in sites.values()):
-        raise ValueError(
-            checks.message(
-                "at least one entry that the masks leave in",
-                f"masks that hide every entry of {_listed(sites)}",
-                "Leave such a batch out.",
-            )
+        raise checks.value_error(
+            "at least one entry that the masks leave in",
+            f"masks that hide every entry of {_listed(sites)}",
+            "Leave such a batch out.",
         )
 
 

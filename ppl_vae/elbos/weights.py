@@ -46,8 +46,8 @@ class Weights:
         self._frame = frames.get(plate)
         _check_frames(frames.values(), plate)
         if not latent_sites(draws[0].guide):
-            raise ValueError(
-                checks.message("at least one latent site", "none", "There is nothing to infer.")
+            raise checks.value_error(
+                "at least one latent site", "none", "There is nothing to infer."
             )
         self.scale = 1.0 if self._frame is None else _factor(self._frame)
         log_p, log_q, outside = [], [], []
@@ -89,13 +89,11 @@ class Weights:
         parts = []
         for name, site in sites.items():
             if not self._holds(site):
-                raise NotImplementedError(
-                    checks.message(
-                        f"every latent inside of the plate {self._plate!r}",
-                        f"site {name!r} outside of it",
-                        "A latent that data points share has no weight per data point: choose "
-                        "'renyi', or another estimator.",
-                    )
+                raise checks.not_implemented(
+                    f"every latent inside of the plate {self._plate!r}",
+                    f"site {name!r} outside of it",
+                    "A latent that data points share has no weight per data point: choose "
+                    "'renyi', or another estimator.",
                 )
             parts.append(_summed(site, [PARTICLES, self._plate]) / self.scale)
         return sum(parts[1:], parts[0])
@@ -107,13 +105,11 @@ class Weights:
             values = torch.cat([each[name] for each in found])
             # What depends on no latent is the same for all particles, except for rounding.
             if not torch.allclose(values, values[0], rtol=1e-4):
-                raise NotImplementedError(
-                    checks.message(
-                        f"what depends on the latents inside of the plate {self._plate!r}",
-                        f"site {name!r} outside of it",
-                        "What data points share has no weight per data point: choose 'renyi', or "
-                        "another estimator.",
-                    )
+                raise checks.not_implemented(
+                    f"what depends on the latents inside of the plate {self._plate!r}",
+                    f"site {name!r} outside of it",
+                    "What data points share has no weight per data point: choose 'renyi', or "
+                    "another estimator.",
                 )
             rest = rest + values.mean()
         return rest
@@ -123,21 +119,17 @@ def _check_frames(frames: Iterable[CondIndepStackFrame], plate: str) -> None:
     for frame in frames:
         if frame.name == plate:
             if not frame.vectorized:
-                raise NotImplementedError(
-                    checks.message(
-                        f"the plate {plate!r} as a context",
-                        "a loop over it",
-                        f"Write: with pyro.plate({plate!r}, ...).",
-                    )
+                raise checks.not_implemented(
+                    f"the plate {plate!r} as a context",
+                    "a loop over it",
+                    f"Write: with pyro.plate({plate!r}, ...).",
                 )
         elif _factor(frame) != 1:
-            raise NotImplementedError(
-                checks.message(
-                    f"no plate but {plate!r} that subsamples",
-                    f"the plate {frame.name!r}, {frame.size} of {frame.full_size}",
-                    "Its factor would scale the weights inside of the logarithm. If it is the one "
-                    f"over the data points, pass plate={frame.name!r}.",
-                )
+            raise checks.not_implemented(
+                f"no plate but {plate!r} that subsamples",
+                f"the plate {frame.name!r}, {frame.size} of {frame.full_size}",
+                "Its factor would scale the weights inside of the logarithm. If it is the one "
+                f"over the data points, pass plate={frame.name!r}.",
             )
 
 

@@ -54,12 +54,10 @@ class ConvGaussianVAE(VAE):
         seed: int | None = None,
     ) -> None:
         if not isinstance(learn_scale, bool):
-            raise TypeError(
-                checks.message(
-                    "learn_scale as True or False",
-                    f"{learn_scale!r}",
-                    "True makes the pixels' scale a parameter.",
-                )
+            raise checks.type_error(
+                "learn_scale as True or False",
+                f"{learn_scale!r}",
+                "True makes the pixels' scale a parameter.",
             )
         super().__init__(image_shape, latent_dim, learn_scale=learn_scale)
         with nullcontext() if seed is None else seeded(seed):

@@ -75,12 +75,10 @@ class ExponentialNormalModel(Pair):
         """Raise unless `x` is one data set, (n,), or a batch of them, (batch, n)."""
         super().check(x)
         if x.dim() not in (1, 2):
-            raise ValueError(
-                checks.message(
-                    "x of shape (n,), one data set, or (batch, n), several",
-                    f"shape {tuple(x.shape)}",
-                    "Give every data set a row of its own.",
-                )
+            raise checks.value_error(
+                "x of shape (n,), one data set, or (batch, n), several",
+                f"shape {tuple(x.shape)}",
+                "Give every data set a row of its own.",
             )
 
     def num_examples(self, x: Tensor) -> int:

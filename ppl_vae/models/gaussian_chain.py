@@ -110,12 +110,10 @@ class GaussianChain(Pair):
         """Raise unless `x` is (batch, data_dim)."""
         super().check(x)
         if x.dim() != 2 or x.shape[1] != self.data_dim:
-            raise ValueError(
-                checks.message(
-                    f"x of shape (batch, {self.data_dim})",
-                    f"shape {tuple(x.shape)}",
-                    "Build the pair with the data's data_dim.",
-                )
+            raise checks.value_error(
+                f"x of shape (batch, {self.data_dim})",
+                f"shape {tuple(x.shape)}",
+                "Build the pair with the data's data_dim.",
             )
 
     def blank(self, n: int) -> Tensor:

@@ -72,24 +72,20 @@ class HierarchicalVAE(ImagePair):
     ) -> None:
         dims = [checks.count("every entry of latent_dims", size) for size in latent_dims]
         if len(dims) < 2:
-            raise ValueError(
-                checks.message(
-                    "latent_dims of at least two layers",
-                    f"{tuple(dims)}",
-                    "Use BernoulliVAE for one layer.",
-                )
+            raise checks.value_error(
+                "latent_dims of at least two layers",
+                f"{tuple(dims)}",
+                "Use BernoulliVAE for one layer.",
             )
         checks.name("guide", guide, GUIDES)
         widths = [2 * size for size in dims] if hidden is None else list(hidden)
         for width in widths:
             checks.count("every entry of hidden", width)
         if len(widths) != len(dims):
-            raise ValueError(
-                checks.message(
-                    f"{len(dims)} entries of hidden, one per layer",
-                    f"{len(widths)}",
-                    "Leave hidden out for twice the latent sizes.",
-                )
+            raise checks.value_error(
+                f"{len(dims)} entries of hidden, one per layer",
+                f"{len(widths)}",
+                "Leave hidden out for twice the latent sizes.",
             )
         super().__init__(image_shape, latent_dims=dims, guide=guide, hidden=widths)
         self.latent_dims, self.guide_kind = tuple(dims), guide

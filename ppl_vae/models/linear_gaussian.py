@@ -128,12 +128,10 @@ class LinearGaussian(Pair):
         """Raise unless `x` holds `data_dim` numbers of the pair's dtype per example."""
         super().check(x)
         if x.dim() < 2 or math.prod(x.shape[1:]) != self.data_dim:
-            raise ValueError(
-                checks.message(
-                    f"x of shape (batch, {self.data_dim})",
-                    f"shape {tuple(x.shape)}",
-                    "Build the pair with the data's data_dim.",
-                )
+            raise checks.value_error(
+                f"x of shape (batch, {self.data_dim})",
+                f"shape {tuple(x.shape)}",
+                "Build the pair with the data's data_dim.",
             )
         self.check_dtype(x)
 

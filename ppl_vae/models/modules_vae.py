@@ -75,12 +75,10 @@ class ModulesVAE(Pair):
                     whole = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
                     self.add_module(name, whole)
         if next(self.parameters(), None) is None:
-            raise ValueError(
-                checks.message(
-                    "at least one parameter in encoder or decoder",
-                    "none",
-                    "Pass nn.Modules, methods of them, or functions that refer to them.",
-                )
+            raise checks.value_error(
+                "at least one parameter in encoder or decoder",
+                "none",
+                "Pass nn.Modules, methods of them, or functions that refer to them.",
             )
         self.register_buffer("_scale", torch.tensor(scale, dtype=self.dtype), persistent=False)
 
@@ -114,12 +112,10 @@ class ModulesVAE(Pair):
         while isinstance(base, Independent):
             base = base.base_dist
         if not isinstance(base, dist.Normal):
-            raise NotImplementedError(
-                checks.message(
-                    "an encoder of Normals, for their loc and scale",
-                    type(base).__name__,
-                    "Use pair.posterior(x).",
-                )
+            raise checks.not_implemented(
+                "an encoder of Normals, for their loc and scale",
+                type(base).__name__,
+                "Use pair.posterior(x).",
             )
         return base.loc, base.scale
 
@@ -130,12 +126,10 @@ class ModulesVAE(Pair):
         output = run(vars(self)["_decode"], flat)
         shape = shape or self.image_shape
         if isinstance(output, Distribution) != (self._likelihood == "distribution"):
-            raise TypeError(
-                checks.message(
-                    f"the decoder to return what likelihood={self._likelihood!r} says",
-                    type(output).__name__,
-                    "Pass likelihood='distribution' if it returns p(x | z), and only then.",
-                )
+            raise checks.type_error(
+                f"the decoder to return what likelihood={self._likelihood!r} says",
+                type(output).__name__,
+                "Pass likelihood='distribution' if it returns p(x | z), and only then.",
             )
         if isinstance(output, Distribution):
             return as_likelihood(output, lead, shape)
@@ -181,27 +175,25 @@ class ModulesVAE(Pair):
         super().check(x)
         if x.dim() < 2 or self.image_shape not in (None, tuple(x.shape[1:])):
             shape = ", ".join(map(str, self.image_shape or ("...",)))
-            raise ValueError(
-                checks.message(
-                    f"x of shape (batch, {shape})",
-                    f"shape {tuple(x.shape)}",
-                    "Pass data as the encoder takes them.",
-                )
+            raise checks.value_error(
+                f"x of shape (batch, {shape})",
+                f"shape {tuple(x.shape)}",
+                "Pass data as the encoder takes them.",
             )
         self.check_dtype(x)
         if self._likelihood == "bernoulli":
             checks.binary("x", x)
         is_categorical = self._likelihood == "categorical" and checks.values_are_checked()
         if is_categorical and bool(((x < 0) | (x != x.floor())).any()):
-            raise ValueError(
-                checks.message("x of whole numbers from 0", "others", "Pass the classes' numbers.")
+            raise checks.value_error(
+                "x of whole numbers from 0", "others", "Pass the classes' numbers."
             )
 
     def blank(self, n: int) -> Tensor:
         """Return `n` examples of zeros; needs `image_shape`."""
         if self.image_shape is None:
-            raise ValueError(
-                checks.message("image_shape, for samples", "None", "Pass it to pair_from_modules.")
+            raise checks.value_error(
+                "image_shape, for samples", "None", "Pass it to pair_from_modules."
             )
         return torch.zeros(n, *self.image_shape, dtype=self.dtype, device=self.device)
 

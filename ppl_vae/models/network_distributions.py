@@ -37,12 +37,10 @@ def from_tensors(who: str, family: str, found: dict[str, Tensor], dtype: torch.d
         return FAMILIES[family](**parameters)
     except ValueError as error:
         said = " ".join(str(error).partition(", but found")[0].split())
-        raise ValueError(
-            checks.message(
-                f"outputs of the {who} that are {' and '.join(found)}",
-                f"values of which torch says: {said}",
-                f"Say what they are by {who}_output, and look for NaN.",
-            )
+        raise checks.value_error(
+            f"outputs of the {who} that are {' and '.join(found)}",
+            f"values of which torch says: {said}",
+            f"Say what they are by {who}_output, and look for NaN.",
         ) from None
 
 
@@ -58,20 +56,16 @@ def as_posterior(fn: Distribution, shape: tuple[int, ...]) -> Any:  # noqa: ANN4
         base = base.base_dist
     name = type(base).__name__
     if not fn.has_rsample:
-        raise TypeError(
-            checks.message(
-                "q(z | x) with rsample, through which gradients reach the encoder",
-                f"{name}, which has none",
-                "Return a reparameterised family, such as Normal.",
-            )
+        raise checks.type_error(
+            "q(z | x) with rsample, through which gradients reach the encoder",
+            f"{name}, which has none",
+            "Return a reparameterised family, such as Normal.",
         )
     if isinstance(base, WITHOUT_DENSITY) or base.support is constraints.simplex:
-        raise TypeError(
-            checks.message(
-                "q(z | x) with a density where the prior, a Normal over all of z, has one",
-                name,
-                "Return another family, or write the pair with a prior that fits it.",
-            )
+        raise checks.type_error(
+            "q(z | x) with a density where the prior, a Normal over all of z, has one",
+            name,
+            "Return another family, or write the pair with a prior that fits it.",
         )
     return _over("encoder", fn, shape, "z")
 
@@ -121,24 +115,20 @@ def in_support(fn: Any, x: Tensor) -> None:  # noqa: ANN401
         return
     good = fn.support.check(x)
     if not bool(good.all()):
-        raise ValueError(
-            checks.message(
-                f"x in the support of p(x | z), {fn.support}",
-                f"{int((~good).sum())} of {good.numel()} entries that are not in it",
-                "Change the data, or what the decoder returns.",
-            )
+        raise checks.value_error(
+            f"x in the support of p(x | z), {fn.support}",
+            f"{int((~good).sum())} of {good.numel()} entries that are not in it",
+            "Change the data, or what the decoder returns.",
         )
 
 
 def _over(who: str, fn: Distribution, shape: tuple[int, ...], what: str) -> Any:  # noqa: ANN401
     own = tuple(fn.batch_shape + fn.event_shape)
     if own != shape or not fn.batch_shape:
-        raise ValueError(
-            checks.message(
-                f"a distribution of {what} from the {who}, of shape {shape} with a batch first",
-                f"batch shape {tuple(fn.batch_shape)}, event shape {tuple(fn.event_shape)}",
-                "Give every example one distribution, and check the sizes.",
-            )
+        raise checks.value_error(
+            f"a distribution of {what} from the {who}, of shape {shape} with a batch first",
+            f"batch shape {tuple(fn.batch_shape)}, event shape {tuple(fn.event_shape)}",
+            "Give every example one distribution, and check the sizes.",
         )
     return as_pyro(fn).to_event(len(fn.batch_shape) - 1)
 

@@ -64,14 +64,12 @@ def read(
         parts = _halves(who, output, shape) if is_both else [output]
     if len(parts) != len(form) or not all(isinstance(each, Tensor) for each in parts):
         came = ", ".join(_described(each) for each in parts)
-        raise TypeError(
-            checks.message(
-                f"the {who} to return {_listed(form)}"
-                + (", or both side by side in one tensor" if len(form) == 2 else ""),
-                f"{type(output).__name__}: {came}",
-                f"Return these alone or by their names, as a dict; lambda x: {who}(x)[...] "
-                "selects them.",
-            )
+        raise checks.type_error(
+            f"the {who} to return {_listed(form)}"
+            + (", or both side by side in one tensor" if len(form) == 2 else ""),
+            f"{type(output).__name__}: {came}",
+            f"Return these alone or by their names, as a dict; lambda x: {who}(x)[...] "
+            "selects them.",
         )
     shape = tuple(parts[0].shape) if shape is None else shape
     return {kind: _fitted(who, kind, each, shape) for kind, each in zip(form, parts, strict=True)}
@@ -96,12 +94,10 @@ def _by_name(who: str, named: dict[str, Any], forms: list[Form]) -> tuple[Form, 
     most = max(map(len, fitting), default=0)
     fitting = [form for form in fitting if len(form) == most]
     if len(fitting) != 1:
-        raise ValueError(
-            checks.message(
-                f"fields of the {who}'s output that say which is {_listed(forms[0])}",
-                ", ".join(named) or "none",
-                f"Name them so, each once, and choose by {who}_output where there are several.",
-            )
+        raise checks.value_error(
+            f"fields of the {who}'s output that say which is {_listed(forms[0])}",
+            ", ".join(named) or "none",
+            f"Name them so, each once, and choose by {who}_output where there are several.",
         )
     return fitting[0], [found[kind][0] for kind in fitting[0]]
 
@@ -113,12 +109,10 @@ def _halves(who: str, output: Tensor, shape: tuple[int, ...] | None) -> list[Any
             return list(output.chunk(2, dim))
     if who == "decoder" and shape and output.shape == (shape[0], 2 * math.prod(shape[1:])):
         return list(output.chunk(2, 1))
-    raise ValueError(
-        checks.message(
-            f"two outputs of the {who} of shape {shape}, or one of twice the width",
-            f"{tuple(output.shape)}",
-            f"Check {SIZES[who]}, and whether the {who} gives both.",
-        )
+    raise checks.value_error(
+        f"two outputs of the {who} of shape {shape}, or one of twice the width",
+        f"{tuple(output.shape)}",
+        f"Check {SIZES[who]}, and whether the {who} gives both.",
     )
 
 
@@ -127,12 +121,10 @@ def _fitted(who: str, kind: str, value: Tensor, shape: tuple[int, ...]) -> Tenso
     is_flat = value.shape[:1] == shape[:1] and value.numel() == math.prod(shape)
     if value.shape == shape or (who == "decoder" and is_flat):
         return value.reshape(shape)
-    raise ValueError(
-        checks.message(
-            f"{kind} of shape {shape} from the {who}, the batch first",
-            f"{tuple(value.shape)}",
-            f"Check {SIZES[who]}, and that the {who} keeps the batch.",
-        )
+    raise checks.value_error(
+        f"{kind} of shape {shape} from the {who}, the batch first",
+        f"{tuple(value.shape)}",
+        f"Check {SIZES[who]}, and that the {who} keeps the batch.",
     )
 
 

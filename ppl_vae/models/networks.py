@@ -34,34 +34,28 @@ def called(name: str, network: Any) -> tuple[Network, list[nn.Module]]:  # noqa:
     network = getattr(network, "_torchdynamo_orig_callable", network)
     network = getattr(network, "_orig_mod", network)
     if not callable(network) or isinstance(network, type):
-        raise TypeError(
-            checks.message(
-                f"{name} as an nn.Module, a method of one, or a function",
-                network.__name__ if isinstance(network, type) else type(network).__name__,
-                "Pass what can be called with a batch.",
-            )
+        raise checks.type_error(
+            f"{name} as an nn.Module, a method of one, or a function",
+            network.__name__ if isinstance(network, type) else type(network).__name__,
+            "Pass what can be called with a batch.",
         )
     modules: list[nn.Module] = []
     for part in _parts(network, set()):
         if isinstance(part, Tensor):
-            raise TypeError(
-                checks.message(
-                    f"a function for {name} whose trained tensors are parameters of an nn.Module",
-                    f"one that uses a tensor of shape {tuple(part.shape)} by itself",
-                    "Make it an nn.Parameter of a module, or detach it.",
-                )
+            raise checks.type_error(
+                f"a function for {name} whose trained tensors are parameters of an nn.Module",
+                f"one that uses a tensor of shape {tuple(part.shape)} by itself",
+                "Make it an nn.Parameter of a module, or detach it.",
             )
         part = getattr(part, "_orig_mod", part)
         if not any(part is each for each in modules):
             modules.append(part)
     for parameter in (p for module in modules for p in module.parameters()):
         if isinstance(parameter, nn.UninitializedParameter):
-            raise ValueError(
-                checks.message(
-                    f"{name} with parameters that have a shape",
-                    "lazy ones that have none yet",
-                    "Run encoder and decoder once on a batch of data, then make the pair.",
-                )
+            raise checks.value_error(
+                f"{name} with parameters that have a shape",
+                "lazy ones that have none yet",
+                "Run encoder and decoder once on a batch of data, then make the pair.",
             )
     owner = getattr(network, "__self__", None)
     if isinstance(network, nn.Module) or isinstance(owner, nn.Module):
@@ -110,12 +104,10 @@ class _Function:
         ours = {id(p) for module in self._modules for p in module.parameters()}
         reached = {id(parameter) for parameter in _trained(output, batch)}
         if not reached <= ours:
-            raise ValueError(
-                checks.message(
-                    f"the {self._name} to use modules that the function refers to by name",
-                    f"{len(reached - ours)} parameters of others",
-                    "Pass the nn.Module itself, or a method of it.",
-                )
+            raise checks.value_error(
+                f"the {self._name} to use modules that the function refers to by name",
+                f"{len(reached - ours)} parameters of others",
+                "Pass the nn.Module itself, or a method of it.",
             )
         self._is_seen_through = bool(reached)
 
