@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ppl_vae.plots.figure import COLOURS, GREY, given_or_new, legend_outside
-from ppl_vae.plots.inputs import as_array, problem
+from ppl_vae.plots.inputs import as_array, value_error
 
 
 def elbo_history(
@@ -42,16 +42,14 @@ def elbo_history(
     lines = {name: as_array(f"curve {name!r}", values) for name, values in curves.items()}
     for name, values in lines.items():
         if values.ndim != 1:
-            raise ValueError(
-                problem(
-                    f"curve {name!r} of shape (epochs,)",
-                    f"shape {values.shape}",
-                    "Pass one number an epoch.",
-                )
+            raise value_error(
+                f"curve {name!r} of shape (epochs,)",
+                f"shape {values.shape}",
+                "Pass one number an epoch.",
             )
     lines = {name: values for name, values in lines.items() if len(values)}
     if not lines:
-        raise ValueError(problem("at least one curve with a value", "none", "Train an epoch."))
+        raise value_error("at least one curve with a value", "none", "Train an epoch.")
     ax = given_or_new(ax)
     colours: dict[str, str] = {}
     for name, values in lines.items():
@@ -59,7 +57,7 @@ def elbo_history(
         colour = colours.setdefault(run, COLOURS[len(colours) % len(COLOURS)])
         epochs = np.arange(first_epoch, first_epoch + len(values))
         style = "--" if name.endswith("test") else "-"
-        # A line through one point is none.
+        # One point makes no line.
         marker = ("x" if name.endswith("test") else "o") if len(values) == 1 else ""
         ax.plot(epochs, values, style, marker=marker, color=colour, label=name)
     ax.set(xlabel="epoch", ylabel="ELBO per example (nats)", title=title)
@@ -96,15 +94,13 @@ def posterior_against_guide(
     z = as_array("z", z)
     values = {name: as_array(f"density {name!r}", d) for name, d in densities.items()}
     if not values:
-        raise ValueError(problem("at least one density", "none", "Pass the posterior's first."))
+        raise value_error("at least one density", "none", "Pass the posterior's first.")
     for name, density in values.items():
         if z.ndim != 1 or density.shape != z.shape:
-            raise ValueError(
-                problem(
-                    f"z and density {name!r} of one shape (points,)",
-                    f"{z.shape} and {density.shape}",
-                    "Evaluate the density at every z.",
-                )
+            raise value_error(
+                f"z and density {name!r} of one shape (points,)",
+                f"{z.shape} and {density.shape}",
+                "Evaluate the density at every z.",
             )
     ax = given_or_new(ax)
     for number, (name, density) in enumerate(values.items()):
@@ -152,12 +148,10 @@ def gradient_variance_bars(
     for name, row in variances.items():
         for group, value in row.items():
             if value < 0:
-                raise ValueError(
-                    problem(
-                        "variances of at least 0",
-                        f"{value:g} ({name}, {group})",
-                        "Pass variances, not their logarithms.",
-                    )
+                raise value_error(
+                    "variances of at least 0",
+                    f"{value:g} ({name}, {group})",
+                    "Pass variances, not their logarithms.",
                 )
     groups = list(dict.fromkeys(group for row in variances.values() for group in row))
     ax = given_or_new(ax, (max(7.2, 4.0 + 0.8 * len(groups)), 3.6))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from ppl_vae.plots.figure import COLOURS, given_or_new, legend_outside
-from ppl_vae.plots.inputs import as_array, problem
+from ppl_vae.plots.inputs import as_array, value_error
 
 _STACKED_UP_TO = 30
 _Parts = Mapping[str, NDArray[Any]]
@@ -58,13 +58,13 @@ def evidence_gap(
     shapes = {part.shape for part in [*heights.values(), *errors.values()]}
     if len(shapes) != 1 or len(shape := shapes.pop()) != 1 or shape[0] == 0:
         came = ", ".join(f"{name} {part.shape}" for name, part in heights.items()) or "none"
-        raise ValueError(
-            problem("parts, and errors, of one shape (bars,)", came, "Pass one number a bar.")
+        raise value_error(
+            "parts, and errors, of one shape (bars,)", came, "Pass one number a bar."
         )
     labels = list(range(shape[0])) if labels is None else list(labels)
     if len(labels) != shape[0]:
-        raise ValueError(
-            problem(f"{shape[0]} labels, one a bar", f"{len(labels)}", "Pass one for every bar.")
+        raise value_error(
+            f"{shape[0]} labels, one a bar", f"{len(labels)}", "Pass one for every bar."
         )
     ax = given_or_new(ax, (max(5.2, min(3.0 + 0.32 * shape[0], 14.0)), 3.6))
     at = np.arange(shape[0])

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from ppl_vae.plots.figure import given_or_new
-from ppl_vae.plots.inputs import Limits, as_images, limits, positive_count, problem
+from ppl_vae.plots.inputs import Limits, as_images, limits, positive_count, value_error
 
 WIDTH = 4.8
 
@@ -129,12 +129,10 @@ def reconstructions(
     """
     inputs, outputs = as_images("inputs", inputs), as_images("outputs", outputs)
     if inputs.shape != outputs.shape:
-        raise ValueError(
-            problem(
-                "inputs and outputs of one shape",
-                f"{inputs.shape} and {outputs.shape}",
-                "Pass each image with its own reconstruction.",
-            )
+        raise value_error(
+            "inputs and outputs of one shape",
+            f"{inputs.shape} and {outputs.shape}",
+            "Pass each image with its own reconstruction.",
         )
     ends = limits(inputs, vmin, vmax)
     columns = row_length(len(inputs), columns)
@@ -143,11 +141,11 @@ def reconstructions(
     bands, ticks, top = [], [], 0
     for start in range(0, len(inputs), columns):
         part = slice(start, start + columns)
-        padded = [_padded(images[part], columns, ends[1]) for images in (inputs, outputs)]
-        band = tile(np.concatenate(padded), columns, gap=1, fill=ends[1])
+        above, below = (tile(x[part], columns, gap=1, fill=ends[1]) for x in (inputs, outputs))
+        white = np.full((between, *above.shape[1:]), ends[1], dtype=above.dtype)
         ticks += [top + (height - 1) / 2, top + height + 1 + (height - 1) / 2]
-        bands += [band, np.full((between, *band.shape[1:]), ends[1], dtype=band.dtype)]
-        top += len(band) + between
+        bands += [above, white[:1], below, white]
+        top += 2 * height + 1 + between
     sheet = np.concatenate(bands[:-1])
     width, tall = _size(sheet, columns, title)
     ax = given_or_new(ax, (width + 0.085 * max(map(len, names)), tall))
@@ -170,9 +168,9 @@ def show(
 ) -> None:
     """Draw one image, (height, width) or (height, width, 3), black and white at `ends`."""
     if sheet.ndim == 3:
-        # Of colours matplotlib takes [0, 1] only.
+        # Matplotlib takes colours in [0, 1] only.
         sheet = np.clip((sheet.astype(float) - ends[0]) / (ends[1] - ends[0]), 0, 1)
-    # As they are when enlarged much, smoothed when not: shrunken lines would break up else.
+    # Smoothed unless much enlarged: shrunken lines would break up.
     style = {"cmap": "gray", "vmin": ends[0], "vmax": ends[1], "interpolation": "antialiased"}
     ax.imshow(sheet, extent=extent, aspect=aspect, **style)
 
@@ -182,11 +180,6 @@ def row_length(count: int, columns: int | None) -> int:
     if columns is None:
         columns = max(8, int(np.ceil(np.sqrt(count))))
     return min(positive_count("columns", columns), count)
-
-
-def _padded(images: NDArray[Any], count: int, fill: float) -> NDArray[Any]:
-    missing = np.full((count - len(images), *images.shape[1:]), fill, dtype=images.dtype)
-    return np.concatenate([images, missing])
 
 
 def _size(sheet: NDArray[Any], columns: int, title: str) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ppl_vae.plots.figure import GREY, given_or_new, legend_outside
 from ppl_vae.plots.images import show, tile
-from ppl_vae.plots.inputs import as_codes, as_images, limits, positive_count, problem
+from ppl_vae.plots.inputs import as_codes, as_images, limits, positive_count, value_error
 
 MARKERS = "osD^vP*X"
 MAX_LABELS = 10 * len(MARKERS)
@@ -155,17 +155,15 @@ def latent_walk(
     """
     steps = positive_count("steps", steps)
     if not extent > 0:
-        raise ValueError(problem("extent above 0", repr(extent), "Choose a larger one."))
+        raise value_error("extent above 0", repr(extent), "Choose a larger one.")
     line = np.linspace(-extent, extent, steps) if steps > 1 else np.zeros(1)
     first, second = np.meshgrid(line, line[::-1])
     images = as_images("decoded images", decode(np.stack([first.ravel(), second.ravel()], -1)))
     if len(images) != steps**2:
-        raise ValueError(
-            problem(
-                f"{steps**2} decoded images, one per code",
-                f"{len(images)}",
-                "Return one for each code.",
-            )
+        raise value_error(
+            f"{steps**2} decoded images, one per code",
+            f"{len(images)}",
+            "Return one for each code.",
         )
     ends = limits(images, vmin, vmax)
     # Half a cell more on each side, so that an image's middle is at its code.
@@ -191,24 +189,20 @@ def _by_label(labels: ArrayLike | Sequence[object] | None, count: int) -> dict[s
         return {"": np.ones(count, dtype=bool)}
     found = np.asarray(labels)
     if found.shape != (count,):
-        raise ValueError(
-            problem(
-                f"{count} labels, one per code",
-                f"shape {found.shape}",
-                "Pass as many labels as codes, or None.",
-            )
+        raise value_error(
+            f"{count} labels, one per code",
+            f"shape {found.shape}",
+            "Pass as many labels as codes, or None.",
         )
     missing = np.array(
         [value is None or value != value or value == "" for value in found.tolist()]
     )
     different = sorted(set(found[~missing].tolist()), key=lambda v: (isinstance(v, str), v))
     if len(different) > MAX_LABELS:
-        raise ValueError(
-            problem(
-                f"at most {MAX_LABELS} different labels",
-                f"{len(different)}",
-                "Pass coarser labels, or None.",
-            )
+        raise value_error(
+            f"at most {MAX_LABELS} different labels",
+            f"{len(different)}",
+            "Pass coarser labels, or None.",
         )
     groups = {"": missing} if missing.any() else {}
     return groups | {str(label): found == label for label in different}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from ppl_vae.plots.figure import BLUE, GREY, RED, given_or_new
-from ppl_vae.plots.inputs import as_array, problem
+from ppl_vae.plots.inputs import as_array, value_error
 
 Ellipse = tuple[ArrayLike, ArrayLike]
 
@@ -59,23 +59,19 @@ def posterior_plane(
     first, second = as_array("first", first), as_array("second", second)
     density = as_array("density", density)
     if first.ndim != 1 or second.ndim != 1 or density.shape != (len(second), len(first)):
-        raise ValueError(
-            problem(
-                "density of shape (len(second), len(first))",
-                f"first {first.shape}, second {second.shape}, density {density.shape}",
-                "Use numpy.meshgrid(first, second), which has the second dimension in rows.",
-            )
+        raise value_error(
+            "density of shape (len(second), len(first))",
+            f"first {first.shape}, second {second.shape}, density {density.shape}",
+            "Use numpy.meshgrid(first, second), which has the second dimension in rows.",
         )
     if not (np.isfinite(density).all() and (density >= 0).all() and density.max() > 0):
-        raise ValueError(
-            problem(
-                "a density that is finite, at least 0, and above 0 somewhere",
-                f"values from {density.min():g} to {density.max():g}",
-                "Subtract the largest log-density before the exponential.",
-            )
+        raise value_error(
+            "a density that is finite, at least 0, and above 0 somewhere",
+            f"values from {density.min():g} to {density.max():g}",
+            "Subtract the largest log-density before the exponential.",
         )
     if not masses or not all(0 < mass < 1 for mass in masses):
-        raise ValueError(problem("masses between 0 and 1", f"{masses}", "Choose for example 0.9."))
+        raise value_error("masses between 0 and 1", f"{masses}", "Choose for example 0.9.")
     gaussians = {name: _gaussian(name, *ellipse) for name, ellipse in ellipses.items()}
     ax = given_or_new(ax, (4.4, 4.2))
     levels = sorted({_level(density, mass) for mass in masses})
@@ -118,11 +114,9 @@ def _gaussian(name: str, loc: ArrayLike, scale_tril: ArrayLike) -> tuple[NDArray
         as_array(f"scale_tril of {name!r}", scale_tril),
     )
     if loc.shape != (2,) or factor.shape != (2, 2):
-        raise ValueError(
-            problem(
-                f"loc and scale_tril of {name!r} of shapes (2,) and (2, 2)",
-                f"{loc.shape} and {factor.shape}",
-                "Pass one example's; of a diagonal Gaussian, numpy.diag(scale).",
-            )
+        raise value_error(
+            f"loc and scale_tril of {name!r} of shapes (2,) and (2, 2)",
+            f"{loc.shape} and {factor.shape}",
+            "Pass one example's; of a diagonal Gaussian, numpy.diag(scale).",
         )
     return loc, factor
