@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 from rich.table import Table
 
@@ -23,8 +21,7 @@ def print_names(console: Console) -> None:
         needs = "; ".join(entry.needs) or "-"
         claims.add_row(name, entry.cls.__name__, entry.value, entry.gradient, condition, needs)
     sets = Table("data set", "what it is")
-    for name, read in DATASETS.items():
-        module = sys.modules[read.__module__]
-        sets.add_row(name, (module.__doc__ or "").splitlines()[0])
+    for name, dataset in DATASETS.items():
+        sets.add_row(name, dataset.description)
     for table in (pairs, claims, sets):
         console.print(table)

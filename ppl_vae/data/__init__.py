@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ppl_vae import checks
-from ppl_vae.data import digits, fashion_mnist, kmnist, mnist
-from ppl_vae.data.images import Arrays as Arrays
-from ppl_vae.data.images import ImageData
+from ppl_vae.data import digits
+from ppl_vae.data.fetched import read_torchvision
+from ppl_vae.data.images import Arrays, ImageData
 from ppl_vae.data.pixels import BINARIZE, binarize
 
 SPLITS = ("train", "test")
 
-DATASETS: dict[str, Callable[[str, Path | None], Arrays]] = {
-    "digits": digits.read,
-    "mnist": mnist.read,
-    "fashion-mnist": fashion_mnist.read,
-    "kmnist": kmnist.read,
+
+class Dataset(NamedTuple):
+    """A data set that `load` knows: what it is, and how to read one split of it in a folder."""
+
+    description: str
+    read: Callable[[str, Path | None], Arrays]
+
+
+DATASETS = {
+    "digits": Dataset(
+        "The 1797 handwritten digits of 8 x 8 pixels that scikit-learn carries with it.",
+        digits.read,
+    ),
+    # LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 86, 1998.
+    "mnist": Dataset(
+        "MNIST, 70000 handwritten digits of 28 x 28 pixels, by torchvision.",
+        partial(read_torchvision, "MNIST"),
+    ),
+    # Xiao, Rasul and Vollgraf, arXiv 1708.07747, 2017.
+    "fashion-mnist": Dataset(
+        "Fashion-MNIST, 70000 pieces of clothing of 28 x 28 pixels, by torchvision.",
+        partial(read_torchvision, "FashionMNIST"),
+    ),
+    # Clanuwat and others, arXiv 1812.01718, 2018.
+    "kmnist": Dataset(
+        "Kuzushiji-MNIST, 70000 cursive Japanese characters of 28 x 28 pixels, by torchvision.",
+        partial(read_torchvision, "KMNIST"),
+    ),
 }
 
 
@@ -56,7 +81,7 @@ def load(
     checks.name("data set", name, DATASETS)
     checks.name("split", split, SPLITS)
     checks.name("binarize", binarize, BINARIZE)
-    images, labels = DATASETS[name](split, None if data_dir is None else Path(data_dir))
+    images, labels = DATASETS[name].read(split, None if data_dir is None else Path(data_dir))
     return ImageData(
         images, labels, binarize=binarize, pixel_range=pixel_range, name=name, split=split
     )

@@ -14,13 +14,9 @@ NUM_TEST = 360
 
 
 def read(split: str, data_dir: Path | None) -> Arrays:
-    """Return images (1437 or 360, 1, 8, 8) and labels.
+    """Return images (1437 or 360, 1, 8, 8) and labels; `data_dir` is not needed.
 
     The split keeps the ten digits' shares and is the same everywhere. Pixels 0..16 become bytes.
-
-    Args:
-        split: ``train`` or ``test``.
-        data_dir: not needed; the data come with scikit-learn.
 
     Source:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).

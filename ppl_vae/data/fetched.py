@@ -27,18 +27,10 @@ def folder(data_dir: Path | None) -> Path:
 
 
 def read_torchvision(name: str, split: str, data_dir: Path | None) -> Arrays:
-    """Return images and labels of a data set that torchvision keeps in MNIST's format.
+    """Return images, (count, 1, height, width), and labels of torchvision's data set `name`.
 
-    The four files lie in ``<folder>/<name>/raw``. Those that are there are used, after their md5
-    sums are checked; missing ones are downloaded.
-
-    Args:
-        name: of torchvision's class: ``MNIST``, ``FashionMNIST`` or ``KMNIST``.
-        split: ``train`` or ``test``.
-        data_dir: see `folder`.
-
-    Returns:
-        Images, bytes of shape (count, 1, height, width), and labels, (count,).
+    It has MNIST's format: four files, which lie in ``<folder>/<name>/raw``. Those that are there
+    are used after their md5 sums are checked; missing ones are downloaded.
 
     Raises:
         FileNotFoundError: files are missing and cannot be downloaded.

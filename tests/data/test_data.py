@@ -164,9 +164,9 @@ def test_mnist_is_unpacked_from_its_files(tmp_path):
     assert train.labels[:3].tolist() == [5, 0, 4]
 
 
-def test_every_data_set_has_a_docstring_for_the_list():
-    for read in DATASETS.values():
-        assert read.__doc__
+def test_every_data_set_has_a_description_for_the_list():
+    for dataset in DATASETS.values():
+        assert dataset.description
 
 
 def test_nothing_is_imported_before_it_is_needed():
