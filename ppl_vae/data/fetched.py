@@ -90,13 +90,11 @@ def _require_right_sums(dataset: type[MNIST], raw: Path) -> None:
 
 
 def _damaged(raw: Path, came: str) -> ValueError:
-    return ValueError(
-        checks.message(
-            f"the data set's own files in {raw}",
-            came,
-            "Delete what is in that folder, so that it is fetched again, or put the right files "
-            "there.",
-        )
+    return checks.value_error(
+        f"the data set's own files in {raw}",
+        came,
+        "Delete what is in that folder, so that it is fetched again, or put the right files "
+        "there.",
     )
 
 

@@ -21,27 +21,17 @@ Size = int | tuple[int, int] | None
 def read_folder(
     path: Path, *, size: Size = None, grey: bool | None = None
 ) -> tuple[Tensor, Tensor | None, tuple[str, ...] | None]:
-    """Return the images of a folder as bytes, with their labels and the classes' names, if any.
+    """Return a folder's images as bytes, their labels and the classes' names, or None for both.
 
-    See `ImageData.from_folder`, which says what is taken and what is refused.
-
-    Args:
-        path: the folder.
-        size: height and width to resize to; None for none.
-        grey: grey (True), coloured (False), or as they are (None).
-
-    Returns:
-        Images, (count, channels, height, width); labels, (count,), and as many names as there are
-        classes, or None and None.
+    See `ImageData.from_folder`, which says what is accepted and what is refused.
     """
     shape = _shape(size)
     files = _files(path)
-    found = [_read(files[0], shape, grey=grey)]
-    for file in files[1:]:
-        image = _read(file, shape, grey=grey)
-        _require_alike(files[0], found[0], file, image)
-        found.append(image)
-    images = torch.from_numpy(np.stack(found)).movedim(-1, 1).contiguous()
+    arrays = []
+    for file in files:
+        arrays.append(_read(file, shape, grey=grey))
+        _require_alike(files[0], arrays[0], file, arrays[-1])
+    images = torch.from_numpy(np.stack(arrays)).movedim(-1, 1).contiguous()
     of_class = [file.relative_to(path).parts[0] for file in files]
     if all(file.parent == path for file in files):
         return images, None, None
@@ -112,14 +102,14 @@ def _read(
         image = image.convert("L" if grey else "RGB")
     if shape is not None and image.size != (shape[1], shape[0]):
         image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    found = np.asarray(image, dtype=np.uint8)
-    return found if found.ndim == 3 else found[..., None]
+    array = np.asarray(image, dtype=np.uint8)
+    return array if array.ndim == 3 else array[..., None]
 
 
 def _opaque(image: Image.Image) -> Image.Image:
     """Return an image of mode L or RGB, its transparent pixels black."""
     if image.mode.startswith("I"):
-        # Sixteen bits, of which Pillow would keep the lowest eight.
+        # Sixteen bits; Pillow would keep only the lowest eight.
         deep = np.asarray(image, dtype=np.float64)
         if deep.min() < 0 or deep.max() > 65535:
             raise ValueError(f"grey values from {deep.min():g} to {deep.max():g}")

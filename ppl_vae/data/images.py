@@ -196,7 +196,7 @@ class ImageData:
             index: a slice or a tensor of indices.
             dtype: torch's default dtype if None.
         """
-        # What is static or thresholded is so already.
+        # Static and thresholded images are binary already.
         how = self.binarize if self.binarize == "dynamic" else "none"
         return pixels(self.images[index], how, dtype=dtype, pixel_range=self.pixel_range)
 

@@ -45,32 +45,23 @@ def pixels(
     dtype: torch.dtype | None = None,
     pixel_range: tuple[float, float] = (0.0, 1.0),
 ) -> Tensor:
-    """Return bytes as floats, binarised as `how` says.
+    """Return bytes as floats in [low, high], binarised as `how` says; nothing is checked.
 
         low + (high - low) b,   b = 1 with probability pixel / 255 (``dynamic``, ``static``);
                                 pixel >= 128 (``threshold``);  pixel / 255 (``none``)
 
     Draws come from torch's global stream of the images' device. Nothing here depends on the
-    values, or is read from the device, so that the function can be traced.
-
-    Args:
-        images: bytes, any shape; not checked.
-        how: one of the four; not checked.
-        dtype: of the result; torch's default dtype if None.
-        pixel_range: low and high.
-
-    Returns:
-        Floats in [low, high], in the shape of `images`.
+    values, or is read from the device, so the function can be traced.
     """
     dtype = dtype or torch.get_default_dtype()
     if how in ("dynamic", "static"):
-        found = draw(images).to(dtype)
+        scaled = draw(images).to(dtype)
     elif how == "threshold":
-        found = (images >= 128).to(dtype)
+        scaled = (images >= 128).to(dtype)
     else:
-        found = images.to(dtype) / 255
+        scaled = images.to(dtype) / 255
     low, high = pixel_range
-    return found if (low, high) == (0.0, 1.0) else low + (high - low) * found
+    return scaled if (low, high) == (0.0, 1.0) else low + (high - low) * scaled
 
 
 def draw(images: Tensor) -> Tensor:
@@ -80,11 +71,9 @@ def draw(images: Tensor) -> Tensor:
 
     for random bytes a and b from 0..255 and c from 0..254. Since 256 x + x = 257 x, the first two
     have probability 257 x / 65536; the third, x / (255 * 65536), makes it x / 255. It is needed
-    so rarely that one c serves a whole image: to share it couples two pixels by 2 ** -32, what
-    whole numbers from 32 random bits are off by in any case. Half of the random bits of a float.
-
-    Args:
-        images: bytes, any shape; the first dimension counts images.
+    so rarely that one c serves a whole image (the first dimension counts images): sharing it
+    couples two pixels by 2 ** -32, the error of whole numbers from 32 random bits in any case.
+    This takes half of the random bits that a float would.
     """
     count = images.numel()
     words = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=images.device)

@@ -15,21 +15,7 @@ ORDERS = ("first", "last")
 
 
 def as_bytes(images: Tensor | np.ndarray[Any, Any], channels: str | None = None) -> Tensor:
-    """Return images as bytes, (count, channels, height, width).
-
-    Bytes stay as they are. A pixel p in [0, 1] becomes the byte nearest to 255 p, so that it is
-    changed by 1/510 at most, and by nothing if it is a multiple of 1/255.
-
-    Args:
-        images: (count, height, width), (count, channels, height, width) or (count, height, width,
-            channels), channels 1 or 3; bytes from 0 to 255, floats in [0, 1], or booleans.
-        channels: ``first`` or ``last``, where both would fit the shape.
-
-    Raises:
-        TypeError: another kind or dtype.
-        ValueError: another shape, one that could be read in two ways, no image, NaN, values
-            outside of the range, or bytes that are all 0 or 1.
-    """
+    """Return images as bytes, (count, channels, height, width); see `ImageData.from_tensor`."""
     if isinstance(images, np.ndarray) and images.dtype.kind in "buif":
         images = torch.from_numpy(images.copy())
     if not isinstance(images, Tensor):
@@ -42,11 +28,7 @@ def as_bytes(images: Tensor | np.ndarray[Any, Any], channels: str | None = None)
 
 
 def as_labels(labels: object) -> Tensor:
-    """Return labels, of any sequence of integers, as a tensor.
-
-    Raises:
-        TypeError: they are no integers.
-    """
+    """Return any sequence of integers as a tensor; raise TypeError if it is none."""
     try:
         return torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -118,6 +100,6 @@ def _quantised(images: Tensor) -> Tensor:
             "NaN" if low != low else f"values from {low:g} to {high:g}",
             "Rescale them: divide by 255, or map [low, high] by (x - low) / (high - low).",
         )
-    # In float32 at least, or 255 x would be rounded before it is rounded.
+    # In float32 at least: in a narrower dtype 255 x itself would be rounded.
     wide = images if images.dtype == torch.float64 else images.float()
     return (255 * wide).round().to(torch.uint8)

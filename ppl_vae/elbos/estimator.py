@@ -23,7 +23,7 @@ class Estimator:
             one particle.
         value: ``unbiased``, ``biased`` or ``exact`` (unbiased and without noise).
         gradient: the same of its gradient.
-        condition: what the two claims hang on; empty where they hold for every pair it serves.
+        condition: when the two claims hold; empty where they hold for every pair it serves.
         needs: what it asks of model and guide.
         cost: of one gradient, in words.
         source: where it comes from.
@@ -31,9 +31,9 @@ class Estimator:
     """
 
     cls: type[ELBO]
-    bound: str
-    value: str
-    gradient: str
+    bound: str = "elbo"
+    value: str = "unbiased"
+    gradient: str = "unbiased"
     condition: str = ""
     needs: tuple[str, ...] = ()
     cost: str = ""
