@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,15 +19,21 @@ _WRAPPERS = ("Independent", "MaskedDistribution")
 
 def base(fn: Any) -> Distribution:  # noqa: ANN401
     """Return what ``to_event`` and ``mask`` were applied to."""
-    while hasattr(fn, "base_dist") and type(fn).__name__ in _WRAPPERS:
+    return next(each for each in layers(fn) if type(each).__name__ not in _WRAPPERS)
+
+
+def layers(fn: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Yield a distribution and those that it wraps, from the outside in."""
+    yield fn
+    while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return fn
+        yield fn
 
 
 def registered_kl(q: Any, p: Any) -> Tensor:  # noqa: ANN401
-    """Return torch's or Pyro's KL(q || p), over the batch shape that the two broadcast to.
+    """Return torch's or Pyro's KL(q || p), over the batch shape to which the two broadcast.
 
-    Some of torch's formulas do not broadcast by themselves (that of two Bernoullis, say).
+    Some of torch's formulas do not broadcast by themselves (the one for two Bernoullis, say).
 
     Raises:
         NotImplementedError: none is registered, or one that is known to be wrong.
@@ -45,15 +52,15 @@ def registered_kl(q: Any, p: Any) -> Tensor:  # noqa: ANN401
 def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401
     """Return why ``kl_divergence(fn, prior)`` is not to be used, or nothing.
 
-    Torch has more formulas than are right for every use. That of two transformed distributions
+    Not all of torch's formulas are right for every use. The one for two transformed distributions
     compares the transforms' parameters by their present values, so it holds at one step and not
-    at the next, and has no gradient by them. That of two masked distributions hides what either
-    mask hides.
+    at the next, and has no gradient by them. The one for two masked distributions hides what
+    either mask hides.
     """
     first, second = base(fn), base(prior)
     if isinstance(first, Delta):
         return "a Delta has no density against another, only a value"
-    if any(_is_masked(each) for each in (fn, prior)):
+    if "MaskedDistribution" in {type(f).__name__ for f in (*layers(fn), *layers(prior))}:
         return "its distribution has a mask of its own"
     if fn.batch_shape != prior.batch_shape or fn.event_shape != prior.event_shape:
         return "its shapes differ between model and guide"
@@ -63,14 +70,6 @@ def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401
     if _is_by_transforms(first, second) and not _agree_always(first, second):
         return "its transforms have parameters, which may differ"
     return ""
-
-
-def _is_masked(fn: Any) -> bool:  # noqa: ANN401
-    while hasattr(fn, "base_dist"):
-        if type(fn).__name__ == "MaskedDistribution":
-            return True
-        fn = fn.base_dist
-    return False
 
 
 def _is_by_transforms(first: Distribution, second: Distribution) -> bool:
@@ -86,16 +85,16 @@ def _agree_always(first: Any, second: Any) -> bool:  # noqa: ANN401
 
 
 def _has_parameters(transform: Transform) -> bool:
-    """Return whether tensors are among what `transform`, or one that it is made of, holds."""
+    """Return whether `transform`, or a part of it, holds tensors."""
     pending: list[object] = [transform]
-    seen: set[int] = set()
+    visited: set[int] = set()
     while pending:
         item = pending.pop()
         if torch.is_tensor(item) or isinstance(item, torch.nn.Module):
             return True
-        if id(item) in seen:  # an inverse and its original refer to each other
+        if id(item) in visited:  # an inverse and its original refer to each other
             continue
-        seen.add(id(item))
+        visited.add(id(item))
         if isinstance(item, Transform):
             # A transform may remember its last arguments.
             pending += [v for name, v in vars(item).items() if not name.startswith("_cached")]

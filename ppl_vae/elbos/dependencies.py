@@ -18,7 +18,7 @@ from ppl_vae.elbos.traces import is_subsample, latent_sites
 
 Parents = dict[str, set[str]]
 
-# What leaves tensors behind, and marks with them.
+# Functions whose results are no tensors, so that marks are lost.
 _LEAVING = {
     *("item", "tolist", "numpy", "__array__", "__dlpack__", "equal", "allclose", "is_nonzero"),
     *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__"),
@@ -27,14 +27,14 @@ _LEAVING = {
 
 
 class _LostTrackError(Exception):
-    """A program did with a marked value what marks do not follow."""
+    """A program used a marked value in a way that marks do not follow."""
 
 
 class _TrackLatents(Messenger):
     """Marks the value of every latent with its name; operations carry the marks on.
 
-    The value is also a leaf of autograd, which sees through what marks do not: writing into a
-    part of a tensor, ``torch.jit`` and ``torch.vmap``.
+    The value is also a leaf of autograd, which follows what marks do not: writing into a part of
+    a tensor, ``torch.jit`` and ``torch.vmap``.
     """
 
     def __init__(self) -> None:
@@ -66,8 +66,8 @@ class _RefuseToLeave(TorchFunctionMode):
         if marks:
             name = getattr(func, "__name__", "")
             in_place = name.endswith("_") and not name.endswith("__")
-            unseen = in_place and get_provenance(args[:1]) != marks
-            if name in _LEAVING or unseen or kwargs.get("out") is not None:
+            loses_marks = in_place and get_provenance(args[:1]) != marks
+            if name in _LEAVING or loses_marks or kwargs.get("out") is not None:
                 raise _LostTrackError(name)
         return func(*args, **kwargs)
 
@@ -82,16 +82,10 @@ def parents(
 ) -> tuple[Parents, Parents]:
     """Return, for every latent, the latents on whose values its distribution depends.
 
-    Found by running model and guide once with marked values, not from the order of their sites.
-    Where a program cannot be followed so (it branches on a latent, say), every earlier latent
-    counts as a parent, which is never too few. The random state is left as it was.
-
-    Args:
-        model: a Pyro model.
-        guide: its guide.
-        args: what both are called with.
-        kwargs: likewise.
-        traces: a trace of the model and one of the guide, for the order of their sites.
+    They are found by running model and guide once with marked values, not from the order of their
+    sites. Where a program cannot be followed this way (it branches on a latent, say), every
+    latent before it in `traces` counts as a parent, which is never too few. The random state is
+    left as it was.
 
     Returns:
         The model's parents and the guide's, by site.
@@ -111,18 +105,16 @@ def parents(
             marked = poutine.trace(guide).get_trace(*args, **kwargs)
             marked_model = poutine.trace(poutine.replay(model, marked)).get_trace(*args, **kwargs)
             return _marked_parents(marked_model, track), _marked_parents(marked, track)
-    except Exception:  # whatever marks may break in a user's program
+    except Exception:  # marks may break anything in a user's program
         return _earlier(traces[0]), _earlier(traces[1])
 
 
 def descendants(parents_of: Parents, site: str) -> set[str]:
     """Return the sites that depend on `site`, directly or through others, and `site` itself."""
     found = {site}
-    while True:
-        more = {name for name, above in parents_of.items() if above & found} - found
-        if not more:
-            return found
+    while more := {name for name, above in parents_of.items() if above & found} - found:
         found |= more
+    return found
 
 
 def _marked_parents(trace: Trace, track: _TrackLatents) -> Parents:
@@ -140,9 +132,10 @@ def _reached(output: Tensor, track: _TrackLatents) -> set[str]:
     """Return the latents that autograd finds behind `output`."""
     if not output.requires_grad:
         return set()
-    names, leaves = list(track.leaves), list(track.leaves.values())
-    slopes = torch.autograd.grad(output.sum(), leaves, retain_graph=True, allow_unused=True)
-    return {name for name, slope in zip(names, slopes, strict=True) if slope is not None}
+    slopes = torch.autograd.grad(
+        output.sum(), list(track.leaves.values()), retain_graph=True, allow_unused=True
+    )
+    return {name for name, s in zip(track.leaves, slopes, strict=True) if s is not None}
 
 
 def _earlier(trace: Trace) -> Parents:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NoReturn
 
 import torch
@@ -10,6 +9,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.elbos.pathwise import Function
 from ppl_vae.pair import Pair
 
 
@@ -31,9 +31,7 @@ class Exact_ELBO(ELBO):  # noqa: N801  (Pyro's naming)
         True
     """
 
-    def differentiable_loss(
-        self, model: Callable[..., object], guide: Callable[..., object], x: Tensor
-    ) -> Tensor:
+    def differentiable_loss(self, model: Function, guide: Function, x: Tensor) -> Tensor:
         """Return the negative ELBO, a scalar in nats, summed over the examples of `x`.
 
         Args:
@@ -48,14 +46,12 @@ class Exact_ELBO(ELBO):  # noqa: N801  (Pyro's naming)
         pair.begin(x)
         return -pair.exact.elbo(x).sum()
 
-    def loss(self, model: Callable[..., object], guide: Callable[..., object], x: Tensor) -> float:
+    def loss(self, model: Function, guide: Function, x: Tensor) -> float:
         """Return the negative ELBO as a number."""
         with torch.no_grad():
             return self.differentiable_loss(model, guide, x).item()
 
-    def loss_and_grads(
-        self, model: Callable[..., object], guide: Callable[..., object], x: Tensor
-    ) -> Tensor:
+    def loss_and_grads(self, model: Function, guide: Function, x: Tensor) -> Tensor:
         """Return the negative ELBO; add its gradient to the parameters' ``grad``."""
         loss = self.differentiable_loss(model, guide, x)
         loss.backward()
@@ -65,7 +61,7 @@ class Exact_ELBO(ELBO):  # noqa: N801  (Pyro's naming)
         raise NotImplementedError("Exact_ELBO draws no traces")
 
 
-def _pair_of(model: Callable[..., object], guide: Callable[..., object]) -> Pair:
+def _pair_of(model: Function, guide: Function) -> Pair:
     pair = getattr(model, "__self__", None)
     if not isinstance(pair, Pair) or getattr(guide, "__self__", None) is not pair:
         raise checks.not_implemented(

@@ -43,9 +43,7 @@ def plan_sites(program: Program, model: Trace, guide: Trace) -> dict[str, SitePl
     if none of its parents in the model descends from it in the guide: else the parents were drawn
     given this very site, and are not independent of it.
     """
-    above_in_model, above_in_guide = parents(
-        program.model, program.guide, program.args, program.kwargs, traces=(model, guide)
-    )
+    above_in_model, above_in_guide = parents(*program, traces=(model, guide))
     in_guide = latent_sites(guide)
     plans = {
         name: _plan(name, site, in_guide, above_in_model, above_in_guide)

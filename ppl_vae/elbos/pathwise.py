@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pyro.infer import ELBO
@@ -22,8 +22,17 @@ from ppl_vae.elbos.traces import check_masks, check_sites
 Function = Callable[..., Any]
 
 
+class Program(NamedTuple):
+    """Model and guide with the arguments they are run with."""
+
+    model: Function
+    guide: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
 class CutAtLatents(Messenger):
-    """Hands every latent on as a leaf, so that what depends on it can be told from how it arose.
+    """Replaces every latent by a leaf, which separates what depends on it from how it was drawn.
 
     Attributes:
         drawn: each latent's name with the value that its distribution drew, whose gradient leads
@@ -61,12 +70,11 @@ class Draw:
     cut: CutAtLatents
 
     def path(self, objective: Tensor) -> Tensor:
-        """Return a scalar whose gradient is the one of `objective` through the latents alone.
+        """Return a scalar, 0, with the gradient of `objective` through the latents alone.
 
-        How `objective` depends on the guide's parameters other than through the draws is left out:
-        the guide's graph was cut at every latent, and from the last latent to the first the
-        derivative by the leaf is carried over to the leaves from which that latent was drawn.
-        The scalar's value is 0.
+        Any other dependence of `objective` on the guide's parameters is left out: the guide's
+        graph was cut at every latent, and from the last latent to the first, the derivative by
+        the leaf is carried over to the leaves from which that latent was drawn.
         """
         names = list(self.cut.leaves)
         leaves = [self.cut.leaves[name] for name in names]
@@ -118,34 +126,20 @@ class PathwiseELBO(ELBO):
         """
 
     def differentiable_loss(
-        self,
-        model: Function,
-        guide: Function,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        self, model: Function, guide: Function, *args: object, **kwargs: object
     ) -> Tensor:
         """Return the negative of `bound`, a scalar in nats, with its gradient."""
         program = Program(model, guide, args, kwargs)
         return -self.bound(list(self._draws(program)), program)
 
-    def loss(
-        self,
-        model: Function,
-        guide: Function,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
-    ) -> float:
+    def loss(self, model: Function, guide: Function, *args: object, **kwargs: object) -> float:
         """Return the loss as a number."""
         # The path needs a graph even where the caller needs no gradient.
         with torch.set_grad_enabled(self.cuts_latents or torch.is_grad_enabled()):
             return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
     def loss_and_grads(
-        self,
-        model: Function,
-        guide: Function,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        self, model: Function, guide: Function, *args: object, **kwargs: object
     ) -> Tensor:
         """Return the loss; add its gradient to the parameters' ``grad``."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
@@ -159,13 +153,7 @@ class PathwiseELBO(ELBO):
             cut = CutAtLatents()
             with shared, cut if self.cuts_latents else Messenger():
                 # One trace at a time, so that each has a cut of its own.
-                model_trace, guide_trace = next(
-                    iter(
-                        self._get_traces(
-                            program.model, program.guide, program.args, program.kwargs
-                        )
-                    )
-                )
+                model_trace, guide_trace = next(iter(self._get_traces(*program)))
             yield Draw(model_trace, guide_trace, cut)
 
     def _get_trace(
@@ -178,21 +166,9 @@ class PathwiseELBO(ELBO):
         return traces
 
 
-@dataclass(frozen=True)
-class Program:
-    """Model and guide with the arguments they are run with."""
-
-    model: Function
-    guide: Function
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
 def draw_traces(program: Program) -> tuple[Any, Any]:
     """Return the traces of model and guide at one draw, with their log-densities."""
-    return get_importance_trace(
-        "flat", float("inf"), program.model, program.guide, program.args, program.kwargs
-    )
+    return get_importance_trace("flat", float("inf"), *program)
 
 
 def _slopes(
@@ -201,10 +177,5 @@ def _slopes(
     if not inputs or not output.requires_grad:
         return tuple(torch.zeros_like(leaf) for leaf in inputs)
     return torch.autograd.grad(
-        output,
-        inputs,
-        cotangent,
-        retain_graph=True,
-        allow_unused=True,
-        materialize_grads=True,
+        output, inputs, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 from pyro.distributions import Delta, Unit
@@ -15,6 +14,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.elbos.pathwise import Function
 from ppl_vae.elbos.traces import check_sites, density_sites, log_density
 
 
@@ -47,11 +47,7 @@ class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
         super().__init__(num_particles=num_particles, **options)
 
     def _get_trace(
-        self,
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, model: Function, guide: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Trace, Trace]:
         with _WithoutReparameterisation():
             traces = super()._get_trace(model, guide, args, kwargs)

@@ -28,7 +28,7 @@ from ppl_vae.elbos.traces import (
 )
 from ppl_vae.elbos.wrong_kls import wrong_where
 
-# Those of Pyro's that leave out the score term of a draw without rsample, and do not say so.
+# Pyro's estimators that silently leave out the score term of a draw without rsample.
 _PATHWISE = (TraceMeanField_ELBO, RenyiELBO)
 
 
@@ -47,14 +47,14 @@ def why_not_served(elbo: ELBO, program: Program) -> str:
             twin: Any = copy.copy(elbo)
             twin.loss(program.model, program.guide, *program.args, **program.kwargs)
     except NotImplementedError as error:
-        return _in_our_words(error)
+        return _rephrased(error)
     return ""
 
 
-def _in_our_words(error: NotImplementedError) -> str:
-    said = str(error).partition("Trace Shapes:")[0].strip()
-    if "cartesian product" not in said:
-        return said
+def _rephrased(error: NotImplementedError) -> str:
+    text = str(error).partition("Trace Shapes:")[0].strip()
+    if "cartesian product" not in text:
+        return text
     return checks.message(
         "sites whose states Pyro enumerates",
         "one of several numbers at once (to_event), of which it lists no states",
@@ -66,28 +66,18 @@ def those_that_serve(
     program: Program, *, num_particles: int = 1
 ) -> tuple[dict[str, ELBO], dict[str, str]]:
     """Return the registered estimators that serve a program, and why each other one does not."""
-    serving: dict[str, ELBO] = {}
-    left_out: dict[str, str] = {}
-    for name, entry in ESTIMATORS.items():
-        elbo = entry.make(num_particles=num_particles)
-        why = why_not_served(elbo, program)
-        if why:
-            left_out[name] = why
-        else:
-            serving[name] = elbo
-    return serving, left_out
+    elbos = {name: e.make(num_particles=num_particles) for name, e in ESTIMATORS.items()}
+    reasons = {name: why_not_served(elbo, program) for name, elbo in elbos.items()}
+    serving = {name: elbo for name, elbo in elbos.items() if not reasons[name]}
+    return serving, {name: why for name, why in reasons.items() if why}
 
 
 def require_served(elbo: ELBO, program: Program) -> None:
     """Raise NotImplementedError unless `elbo` serves a program; it names those that do."""
     why = why_not_served(elbo, program)
     if why:
-        raise NotImplementedError(f"{why} {_named(program)}")
-
-
-def _named(program: Program) -> str:
-    names = ", ".join(map(repr, those_that_serve(program)[0]))
-    return f"Estimators that serve this program: {names or 'none'}."
+        names = ", ".join(map(repr, those_that_serve(program)[0])) or "none"
+        raise NotImplementedError(f"{why} Estimators that serve this program: {names}.")
 
 
 @contextmanager
@@ -102,22 +92,21 @@ def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
 
 
 class _Reparameterised(Messenger):
-    """Refuses a draw of the guide, which runs first, with a gradient that is not followed rightly.
+    """Refuses a draw of the guide, which runs first, whose gradient the estimator gets wrong.
 
-    Args:
-        scored: whether draws without rsample have their score term.
+    `scored` says whether the estimator adds the score term of draws without rsample.
     """
 
     def __init__(self, *, scored: bool) -> None:
         super().__init__()
         self._scored = scored
-        self._seen: set[str] = set()
+        self._checked: set[str] = set()
 
     def _pyro_post_sample(self, msg: Any) -> None:  # noqa: ANN401
         name = msg["name"]
-        if msg["is_observed"] or name in self._seen or is_subsample(msg):
+        if msg["is_observed"] or name in self._checked or is_subsample(msg):
             return
-        self._seen.add(name)
+        self._checked.add(name)
         fn = msg["fn"]
         if is_straight_through(fn) or not (self._scored or is_reparameterised(fn)):
             raise NotImplementedError(not_reparameterised(name, fn))

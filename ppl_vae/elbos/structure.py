@@ -9,6 +9,7 @@ from typing import Any
 from pyro.poutine.mask_messenger import MaskMessenger
 from pyro.poutine.scale_messenger import ScaleMessenger
 
+from ppl_vae.elbos.closed_kl import layers
 from ppl_vae.elbos.kl_plan import same_weights
 from ppl_vae.elbos.pathwise import Draw, Program
 from ppl_vae.elbos.traces import latent_sites, sample_sites
@@ -17,13 +18,16 @@ from ppl_vae.elbos.traces import latent_sites, sample_sites
 def structure(draw: Draw, program: Program) -> tuple[Hashable, ...]:
     """Return a key that is the same as long as the plan may stay the same.
 
-    It is made of model and guide themselves, the sites of both in their order with the kinds of
-    their distributions, whether the two sides weigh each latent alike, and those arguments that
-    are flags: a program that is built otherwise than by these is taken for the same.
+    It is made of model and guide themselves, the sites of both in their order with the classes of
+    their distributions, whether the two sides weigh each latent alike, and the arguments that are
+    flags. Programs that differ in anything else are taken for the same.
     """
     in_guide = latent_sites(draw.guide)
     sites = [
-        tuple((name, _kinds(site["fn"]), site["is_observed"]) for name, site in found.items())
+        tuple(
+            (name, (*map(type, layers(site["fn"])),), site["is_observed"])
+            for name, site in found.items()
+        )
         for found in (sample_sites(t, lambda _: True) for t in (draw.model, draw.guide))
     ]
     weights = [same_weights(s, in_guide[n]) for n, s in latent_sites(draw.model).items()]
@@ -31,15 +35,6 @@ def structure(draw: Draw, program: Program) -> tuple[Hashable, ...]:
     flags = [(place, v) for place, v in arguments if v is None or isinstance(v, (bool, str))]
     functions = (_unweighted(program.model), _unweighted(program.guide))
     return *functions, *sites, *weights, *flags
-
-
-def _kinds(fn: Any) -> tuple[type, ...]:  # noqa: ANN401
-    """Return the distribution's class, and those of what it wraps."""
-    found = [type(fn)]
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-        found.append(type(fn))
-    return tuple(found)
 
 
 def _unweighted(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,22 +15,19 @@ from ppl_vae import checks
 from ppl_vae.elbos.closed_kl import base
 
 Site = dict[str, Any]
-
-
-def is_subsample(site: Any) -> bool:  # noqa: ANN401
-    """Return whether a site is a plate's choice of data points."""
-    return site_is_subsample(site)
+# Whether a site is a plate's choice of data points.
+is_subsample: Callable[[Any], bool] = site_is_subsample
 
 
 def sample_sites(trace: Trace, wanted: Callable[[Site], bool]) -> dict[str, Site]:
     """Return the sample sites that are `wanted`, by name, in the order of the trace.
 
-    The choice of a plate that subsamples is none of them.
+    A plate's choice of data points is not one of them.
     """
-    nodes: Any = trace.nodes.items()
+    nodes: Any = trace.nodes
     return {
         name: site
-        for name, site in nodes
+        for name, site in nodes.items()
         if site["type"] == "sample" and not is_subsample(site) and wanted(site)
     }
 
@@ -76,17 +73,9 @@ def check_sites(
     reparameterised: bool = True,
     summed: Collection[str] = (),
 ) -> None:
-    """Raise unless model and guide draw the same latents, and in a way that can be served.
+    """Raise unless model and guide draw the same latents, and reparameterised where asked.
 
-    Args:
-        model: a trace of the model.
-        guide: a trace of the guide.
-        reparameterised: whether every draw of the guide must be so.
-        summed: latents of the model that the guide may lack, as their states are summed.
-
-    Raises:
-        ValueError: a latent of one side that the other lacks.
-        NotImplementedError: a draw of the guide that is not reparameterised.
+    The guide may lack `summed` latents of the model, whose states are summed.
     """
     in_model, in_guide = latent_sites(model), density_sites(guide)
     for name in in_model:

@@ -19,24 +19,14 @@ PARTICLES = "num_particles_vectorized"
 class Weights:
     """Logarithms of the importance weights of all particles, data point by data point.
 
-    Masks hide entries from the weights; the factor by which the plate of data points scales its
-    sites if it subsamples is taken out of them, for it belongs outside of the logarithm.
-
-    Args:
-        draws: the particles, drawn at the same data points.
-        plate: name of the plate over the data points; a program without it has one weight.
+    Masks hide entries from the weights. The factor by which a plate that subsamples scales its
+    sites is taken out of them, as it belongs outside of the logarithm.
 
     Attributes:
         log_p: log p(x, z), (num_particles, size) or (num_particles, 1), by draw.
         log_q: log q(z), likewise.
         rest: log-densities of what is observed outside of the plate, a scalar.
         scale: of the plate's data points: full size over subsample size.
-
-    Raises:
-        ValueError: no latent.
-        NotImplementedError: a latent outside of the plate, or an observation outside of it that
-            depends on the latents; a plate of data points that is a loop; another plate that
-            subsamples.
     """
 
     def __init__(self, draws: list[Draw], plate: str) -> None:
@@ -57,7 +47,7 @@ class Weights:
             inside = {n: s for n, s in in_model.items() if n not in out}
             log_p.append(self._by_data_point(inside))
             log_q.append(self._by_data_point(density_sites(draw.guide)))
-            outside.append({n: _by_particle(s) for n, s in out.items()})
+            outside.append({n: _summed(s, [PARTICLES, ""])[:, 0] for n, s in out.items()})
         self.log_p = torch.cat(log_p)
         self.log_q = torch.cat(log_q)
         self.rest = self._outside(outside)
@@ -98,12 +88,12 @@ class Weights:
             parts.append(_summed(site, [PARTICLES, self._plate]) / self.scale)
         return sum(parts[1:], parts[0])
 
-    def _outside(self, found: list[dict[str, Tensor]]) -> Tensor:
+    def _outside(self, log_probs: list[dict[str, Tensor]]) -> Tensor:
         """Return the mean over the particles of what was observed outside, once for all."""
         rest = self.log_p.new_zeros(())
-        for name in found[0]:
-            values = torch.cat([each[name] for each in found])
-            # What depends on no latent is the same for all particles, except for rounding.
+        for name in log_probs[0]:
+            values = torch.cat([each[name] for each in log_probs])
+            # What depends on no latent is the same for all particles, apart from rounding.
             if not torch.allclose(values, values[0], rtol=1e-4):
                 raise checks.not_implemented(
                     f"what depends on the latents inside of the plate {self._plate!r}",
@@ -141,12 +131,8 @@ def _stack(site: Site) -> tuple[CondIndepStackFrame, ...]:
     return site["cond_indep_stack"]
 
 
-def _by_particle(site: Site) -> Tensor:
-    return _summed(site, [PARTICLES, ""])[:, 0]
-
-
 def _summed(site: Site, plates: list[str]) -> Tensor:
-    """Sum log-densities over all but two plates; one that the site is not in has size 1."""
+    """Sum log-densities over all but two plates; a plate without the site has size 1."""
     log_prob: Tensor = site["log_prob"]
     dims = {frame.name: frame.dim for frame in _stack(site) if frame.dim is not None}
     depth = max([log_prob.dim(), *(-dim for dim in dims.values())])
