@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -38,6 +38,11 @@ def seeded(seed: Seed, device: torch.device | str = "cpu") -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         reseed(number, device)
         yield
+
+
+def weights_from(seed: int | None) -> AbstractContextManager[None]:
+    """Return the block in which networks are made: ``seeded``, or torch's stream for None."""
+    return nullcontext() if seed is None else seeded(seed)
 
 
 def reseed(number: int, device: torch.device) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Self
 
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from ppl_vae import checks
 from ppl_vae.models.exponential_normal import ExponentialNormalModel
 from ppl_vae.nets import DeepSet
-from ppl_vae.seeding import seeded
+from ppl_vae.seeding import weights_from
 
 
 class AmortizedExponentialNormal(ExponentialNormalModel):
@@ -49,7 +48,7 @@ class AmortizedExponentialNormal(ExponentialNormalModel):
     ) -> None:
         checks.count("hidden", hidden)
         super().__init__(prior_rate, noise_scale, hidden=hidden)
-        with nullcontext() if seed is None else seeded(seed):
+        with weights_from(seed):
             self.net = DeepSet(hidden)
 
     @classmethod

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import pyro.distributions as dist
 from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.nets import ACTIVATIONS, GaussianMLP, ImageDecoder
-from ppl_vae.seeding import seeded
+from ppl_vae.seeding import weights_from
 from ppl_vae.vae import VAE
 
 
@@ -53,10 +52,8 @@ class BernoulliVAE(VAE):
         hidden = [checks.count("every entry of hidden", size) for size in hidden]
         super().__init__(image_shape, latent_dim, hidden=hidden, activation=activation)
         shape, kind = self.image_shape, ACTIVATIONS[activation]
-        with nullcontext() if seed is None else seeded(seed):
-            self.encoder = GaussianMLP(
-                self.num_pixels, hidden, latent_dim, ACTIVATIONS[activation]
-            )
+        with weights_from(seed):
+            self.encoder = GaussianMLP(self.num_pixels, hidden, latent_dim, kind)
             self.decoder = ImageDecoder(latent_dim, hidden[::-1], shape, kind)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

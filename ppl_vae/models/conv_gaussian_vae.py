@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from ppl_vae import checks
 from ppl_vae.conv_nets import ConvDecoder, ConvEncoder
-from ppl_vae.seeding import seeded
+from ppl_vae.seeding import weights_from
 from ppl_vae.vae import VAE
 
 
@@ -60,7 +58,7 @@ class ConvGaussianVAE(VAE):
                 "True makes the pixels' scale a parameter.",
             )
         super().__init__(image_shape, latent_dim, learn_scale=learn_scale)
-        with nullcontext() if seed is None else seeded(seed):
+        with weights_from(seed):
             self.encoder = ConvEncoder(self.image_shape, latent_dim)
             self.decoder = ConvDecoder(latent_dim, self.image_shape)
         if learn_scale:

@@ -74,10 +74,10 @@ class GaussianChain(Pair):
 
     def guide_parameters(self) -> dict[str, Tensor]:
         """Return the guide's parameters by their names in the formula, (data_dim) each."""
-        found = dict(self.coefficients.items())
+        values = dict(self.coefficients.items())
         for name in ("s1", "s2"):
-            found[name] = found.pop(f"log_{name}").exp()
-        return found
+            values[name] = values.pop(f"log_{name}").exp()
+        return values
 
     def model(self, x: Tensor) -> Tensor:
         """Draw z2, then z1, and score the data."""

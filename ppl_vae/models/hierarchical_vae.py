@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 
 import pyro
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ppl_vae import checks
 from ppl_vae.nets import MLP, GaussianMLP, ImageDecoder
-from ppl_vae.seeding import seeded
+from ppl_vae.seeding import weights_from
 from ppl_vae.vae import ImagePair
 
 GUIDES = ("bottom-up", "top-down")
@@ -78,9 +77,8 @@ class HierarchicalVAE(ImagePair):
                 "Use BernoulliVAE for one layer.",
             )
         checks.name("guide", guide, GUIDES)
-        widths = [2 * size for size in dims] if hidden is None else list(hidden)
-        for width in widths:
-            checks.count("every entry of hidden", width)
+        sizes = [2 * size for size in dims] if hidden is None else hidden
+        widths = [checks.count("every entry of hidden", size) for size in sizes]
         if len(widths) != len(dims):
             raise checks.value_error(
                 f"{len(dims)} entries of hidden, one per layer",
@@ -91,7 +89,7 @@ class HierarchicalVAE(ImagePair):
         self.latent_dims, self.guide_kind = tuple(dims), guide
         self.sites = tuple(f"z{i}" for i in range(1, len(dims) + 1))
         self.latent_dim = dims[0] if guide == "bottom-up" else dims[-1]
-        with nullcontext() if seed is None else seeded(seed):
+        with weights_from(seed):
             self._build(widths)
 
     def _build(self, widths: list[int]) -> None:
@@ -149,14 +147,14 @@ class HierarchicalVAE(ImagePair):
         Returns:
             From the bottom up, (batch, latent_dims[i]) each.
         """
-        found: dict[str, Gaussian] = {}
+        layers: dict[str, Gaussian] = {}
 
         def draw_mean(site: str, loc: Tensor, scale: Tensor) -> Tensor:
-            found[site] = loc, scale
+            layers[site] = loc, scale
             return loc
 
         self._walk(x, draw_mean)
-        return [found[site] for site in self.sites]
+        return [layers[site] for site in self.sites]
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -182,7 +180,7 @@ class HierarchicalVAE(ImagePair):
             self._walk(x, _draw)
 
     def _walk(self, x: Tensor, draw: Callable[[str, Tensor, Tensor], Tensor]) -> None:
-        """Pass through the guide; `draw` makes a value of (site, loc, scale)."""
+        """Pass through the guide; `draw` makes a value from (site, loc, scale)."""
         flat = x.reshape(len(x), self.num_pixels)
         if self.guide_kind == "bottom-up":
             z = flat
@@ -195,11 +193,11 @@ class HierarchicalVAE(ImagePair):
             z = draw(self.sites[i], *_combine(heads[i], self.prior[i](z)))
 
     def _heads(self, flat: Tensor) -> list[Gaussian]:
-        found, h = [], flat
+        heads, h = [], flat
         for up, head in zip(self.up, self.encoder, strict=True):
             h = up(h)
-            found.append(head(h))
-        return found
+            heads.append(head(h))
+        return heads
 
     def check(self, x: Tensor) -> None:
         """Raise unless `x` holds images of this pair's size whose pixels are 0 or 1."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import Self
 
 import pyro
@@ -15,7 +14,7 @@ from torch.distributions import MultivariateNormal
 from ppl_vae import checks
 from ppl_vae.closed_forms import linear_gaussian
 from ppl_vae.pair import Pair
-from ppl_vae.seeding import seeded
+from ppl_vae.seeding import weights_from
 
 
 class AffineNormal(nn.Module):
@@ -78,7 +77,7 @@ class LinearGaussian(Pair):
         scale = checks.positive_number("noise_scale", noise_scale)
         super().__init__(data_dim=data_dim, latent_dim=latent_dim, noise_scale=scale)
         self.data_dim, self.latent_dim = data_dim, latent_dim
-        with nullcontext() if seed is None else seeded(seed):
+        with weights_from(seed):
             log_noise_scale = torch.tensor(math.log(scale))
             self.decoder = AffineNormal(latent_dim, data_dim, log_noise_scale)
             self.encoder = AffineNormal(data_dim, latent_dim, torch.zeros(latent_dim))

@@ -9,7 +9,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from ppl_vae import checks
 from ppl_vae.models.network_distributions import (
@@ -17,6 +17,7 @@ from ppl_vae.models.network_distributions import (
     as_posterior,
     from_tensors,
     in_support,
+    without_independent,
 )
 from ppl_vae.models.network_outputs import TO_SCALE, Form, read
 from ppl_vae.models.networks import Network, called, run
@@ -62,18 +63,18 @@ class ModulesVAE(Pair):
         self._encoder_form, self._decoder_form = encoder_form, decoder_form
         outputs = DECODER_OUTPUTS[likelihood]
         self._decoder_forms: list[Form] = [tuple(each.split(", ")) for each in outputs]
-        # Not as modules under these names where they are methods; their owners are.
+        # Methods and functions are no modules; the modules that own them are registered below.
         vars(self)["_encode"], first = called("encoder", encoder)
         vars(self)["_decode"], second = called("decoder", decoder)
         parts = first + second
-        whole = next((m for m in parts if all(_holds(m, each) for each in parts)), None)
-        if whole is not None:
-            self.module = whole
+        owner = next((m for m in parts if {*parts} <= {*m.modules()}), None)
+        if owner is not None:
+            self.module = owner
         else:
             for name, modules in (("encoder", first), ("decoder", second)):
                 if modules:
-                    whole = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
-                    self.add_module(name, whole)
+                    part = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
+                    self.add_module(name, part)
         if next(self.parameters(), None) is None:
             raise checks.value_error(
                 "at least one parameter in encoder or decoder",
@@ -87,10 +88,10 @@ class ModulesVAE(Pair):
         groups = super().parameter_groups()
         if "module" not in groups:
             return groups
-        found: dict[str, dict[str, nn.Parameter]] = {}
+        children: dict[str, dict[str, nn.Parameter]] = {}
         for name, parameter in groups["module"].items():
-            found.setdefault(name.split(".")[1], {})[name] = parameter
-        return found
+            children.setdefault(name.split(".")[1], {})[name] = parameter
+        return children
 
     def posterior(self, x: Tensor) -> Any:  # noqa: ANN401
         """Return q(z | x): batch shape (batch,), event shape `latent_shape`."""
@@ -98,8 +99,8 @@ class ModulesVAE(Pair):
         shape = (len(x), *self.latent_shape)
         if isinstance(output, Distribution):
             return as_posterior(output, shape)
-        found = read("encoder", output, ENCODER_FORMS, self._encoder_form, shape)
-        fn = from_tensors("encoder", "normal", found, x.dtype)
+        tensors = read("encoder", output, ENCODER_FORMS, self._encoder_form, shape)
+        fn = from_tensors("encoder", "normal", tensors, x.dtype)
         return fn.to_event(len(self.latent_shape))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,9 +109,7 @@ class ModulesVAE(Pair):
         Raises:
             NotImplementedError: the encoder returns another distribution than a Normal.
         """
-        base = self.posterior(x)
-        while isinstance(base, Independent):
-            base = base.base_dist
+        base = without_independent(self.posterior(x))
         if not isinstance(base, dist.Normal):
             raise checks.not_implemented(
                 "an encoder of Normals, for their loc and scale",
@@ -135,12 +134,12 @@ class ModulesVAE(Pair):
             return as_likelihood(output, lead, shape)
         if self._likelihood == "categorical" and shape is not None:
             shape = (*shape, *getattr(output, "shape", ())[-1:])
-        whole = None if shape is None else (len(flat), *shape)
-        found = read("decoder", output, self._decoder_forms, self._decoder_form, whole)
-        found = {kind: value.reshape(*lead, *value.shape[1:]) for kind, value in found.items()}
-        if "loc" in found and len(found) == 1:
-            found["scale"] = self._scale
-        fn = from_tensors("decoder", self._likelihood, found, z.dtype)
+        batch_shape = None if shape is None else (len(flat), *shape)
+        tensors = read("decoder", output, self._decoder_forms, self._decoder_form, batch_shape)
+        tensors = {kind: value.reshape(*lead, *value.shape[1:]) for kind, value in tensors.items()}
+        if "loc" in tensors and len(tensors) == 1:
+            tensors["scale"] = self._scale
+        fn = from_tensors("decoder", self._likelihood, tensors, z.dtype)
         return fn.to_event(len(fn.batch_shape) - len(lead))
 
     def model(self, x: Tensor) -> Tensor:
@@ -196,7 +195,3 @@ class ModulesVAE(Pair):
                 "image_shape, for samples", "None", "Pass it to pair_from_modules."
             )
         return torch.zeros(n, *self.image_shape, dtype=self.dtype, device=self.device)
-
-
-def _holds(module: nn.Module, part: nn.Module) -> bool:
-    return any(each is part for each in module.modules())

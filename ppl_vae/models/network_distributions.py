@@ -17,8 +17,6 @@ from ppl_vae.distributions import as_pyro
 from ppl_vae.models.network_outputs import TO_SCALE
 
 WITHOUT_DENSITY = (dist.Delta, ExpRelaxedCategorical)
-
-
 FAMILIES: dict[str, Callable[..., Any]] = {
     "bernoulli": dist.Bernoulli,
     "categorical": dist.Categorical,
@@ -26,20 +24,26 @@ FAMILIES: dict[str, Callable[..., Any]] = {
 }
 
 
-def from_tensors(who: str, family: str, found: dict[str, Tensor], dtype: torch.dtype) -> Any:  # noqa: ANN401
+def without_independent(fn: Distribution) -> Distribution:
+    """Return the distribution under any ``to_event``."""
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def from_tensors(who: str, family: str, outputs: dict[str, Tensor], dtype: torch.dtype) -> Any:  # noqa: ANN401
     """Return the distribution of what `who` gave; ValueError where that is out of its range."""
     # What autocast has rounded is summed in full.
-    parameters = {
-        "scale" if kind in TO_SCALE else kind: TO_SCALE.get(kind, _same)(value.to(dtype))
-        for kind, value in found.items()
-    }
+    parameters = {kind: value.to(dtype) for kind, value in outputs.items()}
+    for kind in TO_SCALE.keys() & parameters.keys():
+        parameters["scale"] = TO_SCALE[kind](parameters.pop(kind))
     try:
         return FAMILIES[family](**parameters)
     except ValueError as error:
-        said = " ".join(str(error).partition(", but found")[0].split())
+        reason = " ".join(str(error).partition(", but found")[0].split())
         raise checks.value_error(
-            f"outputs of the {who} that are {' and '.join(found)}",
-            f"values of which torch says: {said}",
+            f"outputs of the {who} that are {' and '.join(outputs)}",
+            f"values of which torch says: {reason}",
             f"Say what they are by {who}_output, and look for NaN.",
         ) from None
 
@@ -48,12 +52,10 @@ def as_posterior(fn: Distribution, shape: tuple[int, ...]) -> Any:  # noqa: ANN4
     """Return q(z | x), batch shape `shape[:1]`, from a distribution that an encoder returned.
 
     Raises:
-        TypeError: one that is not reparameterised, or has no density over the space of z.
-        ValueError: one of another shape.
+        TypeError: it is not reparameterised, or has no density over the space of z.
+        ValueError: it has another shape.
     """
-    base = fn
-    while isinstance(base, Independent):
-        base = base.base_dist
+    base = without_independent(fn)
     name = type(base).__name__
     if not fn.has_rsample:
         raise checks.type_error(
@@ -71,18 +73,14 @@ def as_posterior(fn: Distribution, shape: tuple[int, ...]) -> Any:  # noqa: ANN4
 
 
 def as_likelihood(fn: Distribution, lead: tuple[int, ...], shape: tuple[int, ...] | None) -> Any:  # noqa: ANN401
-    """Return p(x | z), batch shape `lead`, from what a decoder returned for `lead` as one batch.
-
-    Raises:
-        ValueError: one of another shape.
-    """
+    """Return p(x | z), batch shape `lead`, from a decoder's distribution of one flat batch."""
     own = tuple(fn.batch_shape + fn.event_shape)
     fn = _over("decoder", fn, (math.prod(lead), *(own[1:] if shape is None else shape)), "x")
     return fn if len(lead) == 1 else _Unflattened(fn, torch.Size(lead))
 
 
 class _Unflattened(dist.TorchDistribution):
-    """A distribution whose one batch dimension is looked at as several."""
+    """A distribution whose one batch dimension is seen as several."""
 
     arg_constraints = {}  # pyright: ignore[reportAssignmentType]
 
@@ -131,7 +129,3 @@ def _over(who: str, fn: Distribution, shape: tuple[int, ...], what: str) -> Any:
             "Give every example one distribution, and check the sizes.",
         )
     return as_pyro(fn).to_event(len(fn.batch_shape) - 1)
-
-
-def _same(value: Tensor) -> Tensor:
-    return value

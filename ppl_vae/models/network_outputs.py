@@ -19,7 +19,7 @@ TO_SCALE: dict[str, Callable[[Tensor], Tensor]] = {
     "scale": lambda second: second,
     "variance": torch.sqrt,
 }
-# By what names, less underscores and a prefix such as z_ or px_, a field is known.
+# The names of fields, without underscores and a prefix such as z_ or px_.
 NAMES = {
     "loc": ("loc", "mu", "mean"),
     "scale": ("scale", "std", "stddev", "sigma"),
@@ -42,12 +42,9 @@ def read(
 ) -> dict[str, Tensor]:
     """Return the tensors of `output` by what they are: loc, log-variance, logits, ...
 
-    Args:
-        who: ``encoder`` or ``decoder``, for the messages.
-        output: a tensor, a tuple or list, or what has named fields.
-        forms: what may be in it; the first is meant where neither names nor the caller say.
-        chosen: the one of them that the caller has said it is, or None.
-        shape: of every tensor, or None where the first one's counts.
+    `output` is a tensor, a tuple or list, or has named fields. Of `forms` it has the `chosen` one;
+    if that is None, the one that its names say, or else the first. Every tensor must have `shape`,
+    or the first one's shape if that is None.
 
     Raises:
         TypeError: another kind, or another number of entries, than the form has.
@@ -84,13 +81,13 @@ def _fields(output: Any) -> dict[str, Any] | None:  # noqa: ANN401
 
 
 def _by_name(who: str, named: dict[str, Any], forms: list[Form]) -> tuple[Form, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    by_kind: dict[str, list[Any]] = {}
     for name, value in named.items():
         plain = re.sub("^[pqxz]{1,2}_", "", name.lower()).replace("_", "")
         for kind, names in NAMES.items():
             if plain in names and value is not None:
-                found.setdefault(kind, []).append(value)
-    fitting = [form for form in forms if all(len(found.get(kind, ())) == 1 for kind in form)]
+                by_kind.setdefault(kind, []).append(value)
+    fitting = [form for form in forms if all(len(by_kind.get(kind, ())) == 1 for kind in form)]
     most = max(map(len, fitting), default=0)
     fitting = [form for form in fitting if len(form) == most]
     if len(fitting) != 1:
@@ -99,7 +96,7 @@ def _by_name(who: str, named: dict[str, Any], forms: list[Form]) -> tuple[Form, 
             ", ".join(named) or "none",
             f"Name them so, each once, and choose by {who}_output where there are several.",
         )
-    return fitting[0], [found[kind][0] for kind in fitting[0]]
+    return fitting[0], [by_kind[kind][0] for kind in fitting[0]]
 
 
 def _halves(who: str, output: Tensor, shape: tuple[int, ...] | None) -> list[Any]:

@@ -21,14 +21,12 @@ Network = Callable[..., Any]
 def called(name: str, network: Any) -> tuple[Network, list[nn.Module]]:  # noqa: ANN401
     """Return what to call, and the modules whose parameters it uses.
 
-    A copy of what to call, by ``copy.deepcopy``, calls copies of the modules.
-
-    Args:
-        name: ``encoder`` or ``decoder``, for the messages.
-        network: a module, a method of one, or a function that holds some.
+    `network` is a module, a method of one, or a function that holds some. A copy of what to call,
+    by ``copy.deepcopy``, calls copies of the modules.
 
     Raises:
         TypeError: it cannot be called, or holds trained tensors that belong to no module.
+        ValueError: it has parameters without a shape.
     """
     # What torch.compile makes of a module or function holds the original.
     network = getattr(network, "_torchdynamo_orig_callable", network)
