@@ -10,17 +10,7 @@ from ppl_vae.closed_forms._compensated import sum_with_error, two_product, two_s
 
 
 def promoted(x: Tensor, **rates: Tensor | float) -> tuple[torch.dtype, tuple[Tensor, ...]]:
-    """Check the input; return the dtype of the results, and x and the rates in float64.
-
-    Args:
-        x: (*batch, n), finite, n at least 1.
-        rates: finite, above 0, of shapes that broadcast against (*batch).
-
-    Raises:
-        TypeError: `x` is no floating-point tensor, or a rate neither that nor a number.
-        ValueError: `x` is empty or has no dimension, a value is out of range, or shapes or devices
-            do not fit.
-    """
+    """Check the input; return the dtype of the results, and x and the rates in float64."""
     checks.nonempty("x", checks.floating("x", x))
     if x.dim() == 0:
         remedy = "Make a single observation x.unsqueeze(-1)."
@@ -35,7 +25,7 @@ def promoted(x: Tensor, **rates: Tensor | float) -> tuple[torch.dtype, tuple[Ten
 
 
 def promoted_rates(**rates: Tensor | float) -> tuple[torch.dtype, tuple[Tensor, ...]]:
-    """Do for rates alone what `promoted` does for them beside data."""
+    """Check rates without data as `promoted` does; return the dtype and the rates in float64."""
     values = checks.floats(**rates)
     tensors = dict(zip(rates, values, strict=True))
     for name, value in tensors.items():
@@ -46,7 +36,7 @@ def promoted_rates(**rates: Tensor | float) -> tuple[torch.dtype, tuple[Tensor, 
 
 
 def _exact(rate: Tensor | float, device: torch.device) -> Tensor:
-    # From the argument itself, not its cast: a Python number keeps 53 bits beside float32 data.
+    # From the argument itself: a Python number keeps its 53 bits beside float32 data.
     return torch.as_tensor(rate, dtype=torch.float64, device=device)
 
 

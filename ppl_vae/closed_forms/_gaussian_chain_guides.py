@@ -8,8 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ppl_vae.checks import broadcastable, finite, floats, nonempty, positive
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI
 
 
 class BottomUp(NamedTuple):
@@ -187,9 +186,9 @@ def checked(**values: Tensor | float) -> tuple[Tensor, ...]:
 
 
 def _second_moment(mean: Tensor, *scales: Tensor) -> Tensor:
-    """Return E y^2 of a Normal whose independent parts have these scales."""
+    """Return E y^2 of a Normal that is a sum of independent parts with these scales."""
     return mean.square() + sum(scale.square() for scale in scales)
 
 
 def _from_moments(squares: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
-    return 1 - HALF_LOG_2PI + s1.log() + s2.log() - 0.5 * squares
+    return 1 - HALF_LOG_TWO_PI + s1.log() + s2.log() - 0.5 * squares

@@ -74,12 +74,10 @@ def kl_gamma_gamma(
     """
     (a, r, b, rate), dtype = prepare(
         {},
-        {
-            "q_concentration": q_concentration,
-            "q_rate": q_rate,
-            "p_concentration": p_concentration,
-            "p_rate": p_rate,
-        },
+        q_concentration=q_concentration,
+        q_rate=q_rate,
+        p_concentration=p_concentration,
+        p_rate=p_rate,
     )
     a, r, b, rate = torch.broadcast_tensors(a, r, b, rate)
     return (_mean_gap(a, r, b, rate) + _shape_gap(b, a)).to(dtype)

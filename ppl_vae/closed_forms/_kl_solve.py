@@ -14,17 +14,9 @@ _CHUNK_ENTRIES = 1 << 20
 def solve_lower(factor: Tensor, right: Tensor, rest: Tensor) -> Tensor:
     """Return X with `factor @ X = right + rest`, for a lower triangular float64 `factor`.
 
-    One step of refinement, with a residual that is exact to about 80 bits, takes away the
-    rounding that the condition number of the factor amplifies. It carries no gradient; the plain
-    solution does.
-
-    Args:
-        factor: shape (*batch, d, d), lower triangular, no zero on its diagonal.
-        right: shape (*batch, d, n).
-        rest: what the rounding of `right` took off, of its shape.
-
-    Returns:
-        X, shape (*batch, d, n).
+    `rest` is the rounding error of `right`, (*batch, d, n). One step of refinement, with a
+    residual that is exact to about 80 bits, removes the rounding that the condition number of the
+    factor amplifies. It carries no gradient; the plain solution does.
     """
     plain = torch.linalg.solve_triangular(factor, right, upper=False)
     if plain.numel() == 0:
@@ -38,11 +30,11 @@ def _correction(factor: Tensor, solution: Tensor, right: Tensor, rest: Tensor) -
     batch, (size, width) = solution.shape[:-2], solution.shape[-2:]
     count = batch.numel() * size * max(size, width) // _CHUNK_ENTRIES + 1
     if batch and count > 1:
-        # Temporaries of a few megabytes are quicker to come by than those of a whole batch.
-        whole = (
+        # Temporaries of a few megabytes are allocated faster than those of a whole batch.
+        flat = (
             x.expand(*batch, *x.shape[-2:]).flatten(0, -3) for x in (factor, solution, right, rest)
         )
-        chunks = zip(*(x.chunk(count) for x in whole), strict=True)
+        chunks = zip(*(x.chunk(count) for x in flat), strict=True)
         return torch.cat([_refine(*chunk) for chunk in chunks]).reshape(solution.shape)
     return _refine(factor, solution, right, rest)
 

@@ -7,7 +7,6 @@ sum of them is never negative and keeps its digits where q and p nearly agree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import factorial
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ppl_vae import checks
+from ppl_vae.closed_forms._compensated import two_sum
+from ppl_vae.closed_forms._special import polynomial
 
 _NEAR_ONE = 0.25
 _NEAR_ZERO = 0.5
@@ -57,15 +58,9 @@ def widen(x: Tensor) -> Tensor:
 
 
 def prepare(
-    real: dict[str, Tensor | float], positive: dict[str, Tensor | float]
+    real: dict[str, Tensor | float], **positive: Tensor | float
 ) -> tuple[list[Tensor], torch.dtype]:
-    """Return the arguments checked and in float64, `real` ones first, and the result's dtype.
-
-    Raises:
-        TypeError: an argument is neither a number nor a floating-point tensor.
-        ValueError: an argument is not finite, one of `positive` is not above 0, or shapes do not
-            broadcast.
-    """
+    """Return the arguments checked and in float64, `real` ones first, and the result's dtype."""
     named = real | positive
     tensors = dict(zip(named, checks.floats(**named), strict=True))
     checks.broadcastable(**tensors)
@@ -73,14 +68,6 @@ def prepare(
         (checks.positive if name in positive else checks.finite)(name, tensor)
     wide = [widen(tensor) for tensor in tensors.values()]
     return wide, next(iter(tensors.values())).dtype
-
-
-def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
-    """Return the sum of `coefficients[k] * x**k`."""
-    total = torch.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        total = total * x + coefficient
-    return total
 
 
 def exp_gap(x: Tensor) -> Tensor:
@@ -136,9 +123,7 @@ def product_difference(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
 
 def two_difference(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return `x - y` and what its rounding took off (Knuth 1969)."""
-    difference = x - y
-    back = difference - x
-    return difference, (x - (difference - back)) - (y + back)
+    return two_sum(x, -y)
 
 
 def two_product(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

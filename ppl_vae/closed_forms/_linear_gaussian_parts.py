@@ -8,27 +8,32 @@ is small beside W.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from ppl_vae.checks import (
     broadcastable,
     finite,
+    floats,
     nonempty,
     positive,
     value_error,
     values_are_checked,
 )
+from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI
 
-_LOG_2PI = math.log(2 * math.pi)
 
-
-def model(
-    x: Tensor, weight: Tensor, loc: Tensor, noise_scale: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Check the model's arguments; return x - b, W and s in float64."""
+def prepare(
+    x: Tensor,
+    weight: Tensor,
+    loc: Tensor | float,
+    noise_scale: Tensor | float,
+    **guide: Tensor | float,
+) -> tuple[Tensor, ...]:
+    """Check the model's arguments; return x, then x - b, W and s in float64, then the guide's."""
+    x, weight, loc, noise_scale, *guide_tensors = floats(
+        x=x, weight=weight, loc=loc, noise_scale=noise_scale, **guide
+    )
     if weight.dim() != 2:
         raise _shape_error("weight", weight, "(d, k)")
     d = nonempty("weight", weight).shape[0]
@@ -41,7 +46,7 @@ def model(
     require_finite("weight", weight)
     require_finite("loc", loc)
     s = positive("noise_scale", noise_scale).double().reshape(())
-    return x.double() - loc.double(), weight.double(), s
+    return x, x.double() - loc.double(), weight.double(), s, *guide_tensors
 
 
 def factor(weight: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +76,7 @@ def energy(difference: Tensor, weight: Tensor, s: Tensor, z: Tensor) -> Tensor:
 
 def log_normaliser(weight: Tensor, s: Tensor) -> Tensor:
     """Return (d / 2) log(2 pi s^2)."""
-    return weight.shape[0] * (0.5 * _LOG_2PI + s.log())
+    return weight.shape[0] * (HALF_LOG_TWO_PI + s.log())
 
 
 def guide_mean(guide_loc: Tensor, weight: Tensor) -> Tensor:

@@ -2,23 +2,25 @@
 
 With phi and Phi the standard Normal density and distribution function, and y ~ Normal(t, 1)
 truncated to y > 0, its normaliser g(t) = t^2/2 + log Phi(t) has the cumulants of y as
-derivatives: g' is the mean, g'' the variance. For t << 0 each of the textbook formulas is a
-difference of nearly equal numbers; a continued fraction replaces it there.
+derivatives: g' is the mean, g'' the variance. For t << 0 each textbook formula is a difference of
+nearly equal numbers; a continued fraction replaces it there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Context = Any  # what autograd hands to a Function; torch declares no attributes for it
+Context = Any  # autograd's context, for which torch declares no attributes
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 TAIL = 2.5  # the continued fraction is used for t < -TAIL, where _TERMS levels give 16 digits
 _TERMS = 60
+_ATANH_TAIL = [1 / k for k in range(3, 30, 2)]
 
 
 def upper_tail_ratios(u: Tensor, count: int) -> list[Tensor]:
@@ -84,33 +86,29 @@ class _Cumulant(torch.autograd.Function):
         return grads[0] * cumulant(t, ctx.order + 1), None
 
 
-class _LogNormalizer(torch.autograd.Function):
+class _OfOneTensor(torch.autograd.Function):
     generate_vmap_rule = True
 
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+
+class _LogNormalizer(_OfOneTensor):
     @staticmethod
     def forward(t: Tensor) -> Tensor:
         low = torch.special.erfcx(-t.clamp(max=0) / math.sqrt(2)).log() - math.log(2)
         return torch.where(t < 0, low, t.square() / 2 + _log_ndtr_above_0(t))
 
     @staticmethod
-    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
-
-    @staticmethod
     def backward(ctx: Context, *grads: Tensor) -> Tensor:
         return grads[0] * cumulant(ctx.saved_tensors[0], 1)
 
 
-class _Hazard(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _Hazard(_OfOneTensor):
     @staticmethod
     def forward(t: Tensor) -> Tensor:
         return _hazard(t)
-
-    @staticmethod
-    def setup_context(ctx: Context, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
 
     @staticmethod
     def backward(ctx: Context, *grads: Tensor) -> Tensor:
@@ -120,23 +118,17 @@ class _Hazard(torch.autograd.Function):
 
 def cumulant(t: Tensor, order: int) -> Tensor:
     """Return the cumulant (order 1 mean, 2 variance, ...) of a Normal(t, 1) truncated to y > 0."""
-    result = _Cumulant.apply(t, order)
-    assert isinstance(result, Tensor)
-    return result
+    return _Cumulant.apply(t, order)  # pyright: ignore[reportReturnType]
 
 
 def log_normalizer(t: Tensor) -> Tensor:
     """Return ``g(t) = t^2/2 + log Phi(t)``, for t < 0 as ``log(erfcx(-t / sqrt 2) / 2)``."""
-    result = _LogNormalizer.apply(t)
-    assert isinstance(result, Tensor)
-    return result
+    return _LogNormalizer.apply(t)  # pyright: ignore[reportReturnType]
 
 
 def hazard(t: Tensor) -> Tensor:
     """Return ``phi(t) / Phi(t)``, the hazard rate of a standard Normal at -t."""
-    result = _Hazard.apply(t)
-    assert isinstance(result, Tensor)
-    return result
+    return _Hazard.apply(t)  # pyright: ignore[reportReturnType]
 
 
 def log_ndtr(t: Tensor) -> Tensor:
@@ -148,8 +140,7 @@ def log_ndtr(t: Tensor) -> Tensor:
 def split_log_ndtr(t: Tensor) -> Tensor:
     """Return ``log Phi(t)`` for t >= 0 and ``t^2/2 + log Phi(t)`` for t < 0.
 
-    It is what is left of a log density when t^2/2, which the rest contains for t < 0, is taken out
-    by hand.
+    For t < 0 the rest of a log density contains t^2/2 too; here the two have been cancelled.
     """
     low = torch.where(t < 0, t, 0.0)
     return torch.where(t < 0, log_normalizer(low), _log_ndtr_above_0(t))
@@ -165,12 +156,17 @@ def ndtr(t: Tensor) -> Tensor:
     return torch.special.erfc(-t / math.sqrt(2)) / 2
 
 
+def polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Return the sum of `coefficients[k] * x**k`."""
+    total = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
+    return total
+
+
 def atanh_tail(squared: Tensor) -> Tensor:
     """Return ``(atanh(w)/w - 1) / w^2 = 1/3 + w^2/5 + ...`` from w^2 <= 0.05."""
-    result = torch.full_like(squared, 1 / 29)
-    for k in range(27, 1, -2):
-        result = result * squared + 1 / k
-    return result
+    return polynomial(squared, _ATANH_TAIL)
 
 
 def excess_over_log(ratio: Tensor, excess: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ppl_vae.closed_forms._special import (
     ndtr,
 )
 
-_FAR = 1e100  # stands for infinity; its square is finite
+INFINITE = 1e100  # stands for infinity; its square is finite
 _NEWTON_STEPS = 3
 
 
@@ -50,7 +50,7 @@ class _Quantile(torch.autograd.Function):
 
     @staticmethod
     def forward(exponential: Tensor, t: Tensor) -> Tensor:
-        target = exponential.clamp(max=_FAR)
+        target = exponential.clamp(max=INFINITE)
         y = _start(target, t)
         # -log P(Y > y) is convex and increasing in y, so Newton's method cannot fail.
         for _ in range(_NEWTON_STEPS):
@@ -92,6 +92,4 @@ def quantile(exponential: Tensor, t: Tensor) -> Tensor:
     Differentiating ``Phi(t - y) = exp(-e) Phi(t)`` gives ``dy/de = 1 / h(t - y)`` and
     ``dy/dt = 1 - h(t) / h(t - y)``, with h = phi/Phi.
     """
-    result = _Quantile.apply(exponential, t)
-    assert isinstance(result, Tensor)
-    return result
+    return _Quantile.apply(exponential, t)  # pyright: ignore[reportReturnType]

@@ -22,7 +22,6 @@ from torch.distributions import MultivariateNormal
 from ppl_vae.checks import name as known_name
 from ppl_vae.checks import type_error
 from ppl_vae.closed_forms._gaussian_chain_guides import (
-    HALF_LOG_2PI,
     BottomUp,
     TopDown,
     checked,
@@ -31,6 +30,7 @@ from ppl_vae.closed_forms._gaussian_chain_guides import (
     optimal_bottom_up,
     optimal_top_down,
 )
+from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI
 
 __all__ = [
     "BottomUp",
@@ -69,7 +69,7 @@ def log_evidence(x: Tensor | float) -> Tensor:
         tensor([-1.4682, -1.7499])
     """
     (x,) = checked(x=x)
-    return (-HALF_LOG_2PI - 0.5 * math.log(3) - x.double().square() / 6).to(x.dtype)
+    return (-HALF_LOG_TWO_PI - 0.5 * math.log(3) - x.double().square() / 6).to(x.dtype)
 
 
 def posterior(x: Tensor | float) -> MultivariateNormal:
@@ -180,9 +180,8 @@ def _require_parameters(
     guide: str, parameters: Iterable[str], needed: tuple[str, ...] | None = None
 ) -> None:
     record = _GUIDES[known_name("guide", guide, _GUIDES)]
-    optional = record._field_defaults
     if needed is None:
-        needed = tuple(field for field in record._fields if field not in optional)
+        needed = tuple(f for f in record._fields if f not in record._field_defaults)
     missing = [field for field in needed if field not in parameters]
     unknown = [field for field in parameters if field not in record._fields]
     if missing or unknown:

@@ -62,7 +62,7 @@ def kl_normal_normal(
         tensor([0.5000, 4.5000])
     """
     (q_loc, p_loc, q_scale, p_scale), dtype = prepare(
-        {"q_loc": q_loc, "p_loc": p_loc}, {"q_scale": q_scale, "p_scale": p_scale}
+        {"q_loc": q_loc, "p_loc": p_loc}, q_scale=q_scale, p_scale=p_scale
     )
     squares = ((q_loc - p_loc) / p_scale).square() + ((q_scale - p_scale) / p_scale).square()
     return (squares / 2 + quotient_gap(q_scale, p_scale)).to(dtype)
@@ -121,9 +121,7 @@ def kl_normal_standard_from_log_variance(
         >>> kl_normal_standard_from_log_variance(torch.tensor([0.0, 2.0]), 0.0)
         tensor([0., 2.])
     """
-    (q_loc, q_log_variance), dtype = prepare(
-        {"q_loc": q_loc, "q_log_variance": q_log_variance}, {}
-    )
+    (q_loc, q_log_variance), dtype = prepare({"q_loc": q_loc, "q_log_variance": q_log_variance})
     return ((exp_gap(q_log_variance) + q_loc.square()) / 2).to(dtype)
 
 
@@ -150,7 +148,7 @@ def kl_exponential_exponential(q_rate: Tensor | float, p_rate: Tensor | float) -
         >>> kl_exponential_exponential(2.0, 1.0)
         tensor(0.1931)
     """
-    (q_rate, p_rate), dtype = prepare({}, {"q_rate": q_rate, "p_rate": p_rate})
+    (q_rate, p_rate), dtype = prepare({}, q_rate=q_rate, p_rate=p_rate)
     return quotient_gap(p_rate, q_rate).to(dtype)
 
 
@@ -184,7 +182,7 @@ def kl_laplace_laplace(
         tensor(0.3069)
     """
     (q_loc, p_loc, q_scale, p_scale), dtype = prepare(
-        {"q_loc": q_loc, "p_loc": p_loc}, {"q_scale": q_scale, "p_scale": p_scale}
+        {"q_loc": q_loc, "p_loc": p_loc}, q_scale=q_scale, p_scale=p_scale
     )
     distance = (q_loc - p_loc).abs()
     ratio = q_scale / p_scale
@@ -223,7 +221,7 @@ def kl_bernoulli_bernoulli(q_logits: Tensor | float, p_logits: Tensor | float) -
         >>> kl_bernoulli_bernoulli(0.0, 1.0)
         tensor(0.1201)
     """
-    (x, y), dtype = prepare({"q_logits": q_logits, "p_logits": p_logits}, {})
+    (x, y), dtype = prepare({"q_logits": q_logits, "p_logits": p_logits})
     sign = torch.where(x > 0, -1.0, 1.0)
     x, y = sign * x, sign * y
     u = y - x

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from ppl_vae.checks import floats, positive
+from ppl_vae.checks import positive
 from ppl_vae.closed_forms import _linear_gaussian_parts as parts
 from ppl_vae.closed_forms._linear_gaussian_fit import (
     MaximumLikelihood,
@@ -66,8 +66,7 @@ def log_evidence(
         >>> log_evidence(x, weight, loc=0.0, noise_scale=1.0)
         tensor([-4.4345])
     """
-    x, weight, loc, noise_scale = floats(x=x, weight=weight, loc=loc, noise_scale=noise_scale)
-    difference, w, s = parts.model(x, weight, loc, noise_scale)
+    x, difference, w, s = parts.prepare(x, weight, loc, noise_scale)
     t, gain = parts.factor(w, s)
     constant = parts.log_normaliser(w, s) + t.diagonal().log().sum()
     energy = parts.energy(difference, w, s, difference @ gain.mT)
@@ -102,8 +101,7 @@ def posterior(
         >>> p.mean, p.variance
         (tensor([1.]), tensor([0.3333]))
     """
-    x, weight, loc, noise_scale = floats(x=x, weight=weight, loc=loc, noise_scale=noise_scale)
-    difference, w, s = parts.model(x, weight, loc, noise_scale)
+    x, difference, w, s = parts.prepare(x, weight, loc, noise_scale)
     t, gain = parts.factor(w, s)
     scale_tril = torch.linalg.solve_triangular(t, parts.identity(t), upper=False)
     mean = (difference @ gain.mT).to(x.dtype)
@@ -151,15 +149,9 @@ def elbo(
         >>> elbo(x, weight, 0.0, 1.0, guide_loc=torch.tensor([[0.5]]), guide_scale=0.5**0.5)
         tensor([-4.4345])
     """
-    x, weight, loc, noise_scale, m, q = floats(
-        x=x,
-        weight=weight,
-        loc=loc,
-        noise_scale=noise_scale,
-        guide_loc=guide_loc,
-        guide_scale=guide_scale,
+    x, difference, w, s, m, q = parts.prepare(
+        x, weight, loc, noise_scale, guide_loc=guide_loc, guide_scale=guide_scale
     )
-    difference, w, s = parts.model(x, weight, loc, noise_scale)
     m = parts.guide_mean(m, w)
     if q.dim() == 0:
         q = q.expand(m.shape[-1:])
@@ -211,15 +203,9 @@ def elbo_full(
         >>> elbo_full(x, weight, 0.0, 1.0, q.mean, q.scale_tril)
         tensor([-4.4345])
     """
-    x, weight, loc, noise_scale, m, tril = floats(
-        x=x,
-        weight=weight,
-        loc=loc,
-        noise_scale=noise_scale,
-        guide_loc=guide_loc,
-        guide_scale_tril=guide_scale_tril,
+    x, difference, w, s, m, tril = parts.prepare(
+        x, weight, loc, noise_scale, guide_loc=guide_loc, guide_scale_tril=guide_scale_tril
     )
-    difference, w, s = parts.model(x, weight, loc, noise_scale)
     m = parts.guide_mean(m, w)
     k = w.shape[1]
     parts.require_shape("guide_scale_tril", tril, "(*batch, k, k) or (k, k)", (k, k))

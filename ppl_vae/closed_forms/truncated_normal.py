@@ -15,11 +15,9 @@ from ppl_vae.closed_forms._special import (
     hazard,
     split_log_ndtr,
 )
-from ppl_vae.closed_forms._truncated_normal_quantile import distribution, quantile
+from ppl_vae.closed_forms._truncated_normal_quantile import INFINITE, distribution, quantile
 
 __all__ = ["TruncatedNormal"]
-
-_INFINITE = 1e100  # stands for infinity; its square is finite
 
 
 class TruncatedNormal(Distribution):
@@ -68,6 +66,7 @@ class TruncatedNormal(Distribution):
         if validate_args is not False:
             checks.finite("loc", values[0])
             checks.positive("scale", values[1])
+        # From the arguments themselves: a Python number keeps its digits beside a float32 tensor.
         exact = (
             torch.as_tensor(v, dtype=torch.float64, device=values[0].device) for v in (loc, scale)
         )
@@ -127,7 +126,7 @@ class TruncatedNormal(Distribution):
     def cdf(self, value: Tensor) -> Tensor:
         """Return P(Z < value), with full relative precision near 0."""
         value = self._checked(value)
-        z = torch.where(value < 0, 0.0, value).clamp(max=_INFINITE)
+        z = torch.where(value < 0, 0.0, value).clamp(max=INFINITE)
         y, below = z / self._scale, (self._loc - z) / self._scale
         return distribution(y, self._ratio, below)[0].to(self.dtype)
 
