@@ -8,6 +8,7 @@ and is what ``pyro.enable_validation`` switches.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+
+Real = Tensor | float  # a real number, or a tensor of them
 
 
 def message(expected: str, came: str, remedy: str) -> str:
@@ -80,7 +83,7 @@ def floating(name: str, value: object) -> Tensor:
     return value
 
 
-def floats(**values: Tensor | float) -> tuple[Tensor, ...]:
+def floats(**values: Real) -> tuple[Tensor, ...]:
     """Return the keyword arguments as tensors of one floating dtype and device, in their order.
 
     Python numbers take the dtype and device of the tensors among them (or torch's default).
@@ -96,11 +99,8 @@ def floats(**values: Tensor | float) -> tuple[Tensor, ...]:
         raise value_error(
             "all arguments on one device", _listed(sorted(map(str, devices))), "Move them."
         )
-    dtype = torch.get_default_dtype()
-    if tensors:
-        dtype = next(iter(tensors.values())).dtype
-        for tensor in tensors.values():
-            dtype = torch.promote_types(dtype, tensor.dtype)
+    dtypes = [tensor.dtype for tensor in tensors.values()] or [torch.get_default_dtype()]
+    dtype = functools.reduce(torch.promote_types, dtypes)
     device = next(iter(devices), None)
     result = []
     for name, value in values.items():

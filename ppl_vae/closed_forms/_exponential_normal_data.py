@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._compensated import sum_with_error, two_product, two_sum
 
 
-def promoted(x: Tensor, **rates: Tensor | float) -> tuple[torch.dtype, tuple[Tensor, ...]]:
+def promoted(x: Tensor, **rates: Real) -> tuple[torch.dtype, tuple[Tensor, ...]]:
     """Check the input; return the dtype of the results, and x and the rates in float64."""
     checks.nonempty("x", checks.floating("x", x))
     if x.dim() == 0:
@@ -24,7 +25,7 @@ def promoted(x: Tensor, **rates: Tensor | float) -> tuple[torch.dtype, tuple[Ten
     return common.dtype, (x.double(), *(_exact(rate, x.device) for rate in rates.values()))
 
 
-def promoted_rates(**rates: Tensor | float) -> tuple[torch.dtype, tuple[Tensor, ...]]:
+def promoted_rates(**rates: Real) -> tuple[torch.dtype, tuple[Tensor, ...]]:
     """Check rates without data as `promoted` does; return the dtype and the rates in float64."""
     values = checks.floats(**rates)
     tensors = dict(zip(rates, values, strict=True))
@@ -35,7 +36,7 @@ def promoted_rates(**rates: Tensor | float) -> tuple[torch.dtype, tuple[Tensor, 
     return values[0].dtype, tuple(_exact(rate, device) for rate in rates.values())
 
 
-def _exact(rate: Tensor | float, device: torch.device) -> Tensor:
+def _exact(rate: Real, device: torch.device) -> Tensor:
     # From the argument itself: a Python number keeps its 53 bits beside float32 data.
     return torch.as_tensor(rate, dtype=torch.float64, device=device)
 

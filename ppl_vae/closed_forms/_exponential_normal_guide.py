@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._exponential_normal_data import promoted, shifted_mean
 from ppl_vae.closed_forms._special import (
     HALF_LOG_TWO_PI,
@@ -21,11 +22,7 @@ from ppl_vae.closed_forms._special import (
 
 
 def elbo(
-    x: Tensor,
-    guide_rate: Tensor | float,
-    *,
-    prior_rate: Tensor | float = 1.0,
-    noise_scale: Tensor | float = 1.0,
+    x: Tensor, guide_rate: Real, *, prior_rate: Real = 1.0, noise_scale: Real = 1.0
 ) -> Tensor:
     """Return the ELBO of the guide Exponential(r), in nats.
 
@@ -65,9 +62,7 @@ def elbo(
     return (log_likelihood + prior.log() - prior * guide_mean - rate.log() + 1).to(dtype)
 
 
-def optimal_guide_rate(
-    x: Tensor, *, prior_rate: Tensor | float = 1.0, noise_scale: Tensor | float = 1.0
-) -> Tensor:
+def optimal_guide_rate(x: Tensor, *, prior_rate: Real = 1.0, noise_scale: Real = 1.0) -> Tensor:
     """Return the rate r* of the guide with the largest ELBO.
 
     ``r* = (-B + sqrt(B^2 + 8m)) / 2 = 4m / (B + sqrt(B^2 + 8m))``, the first form for B < 0.
@@ -99,11 +94,7 @@ def optimal_guide_rate(
 
 
 def kl_to_posterior(
-    x: Tensor,
-    guide_rate: Tensor | float,
-    *,
-    prior_rate: Tensor | float = 1.0,
-    noise_scale: Tensor | float = 1.0,
+    x: Tensor, guide_rate: Real, *, prior_rate: Real = 1.0, noise_scale: Real = 1.0
 ) -> Tensor:
     """Return KL(q || p(z | x)), the evidence less the ELBO, at least 0.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._exponential_normal_data import promoted, promoted_rates, shifted_mean
 from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI, atanh_tail
 
@@ -17,12 +18,7 @@ ESTIMATORS = ("trace", "trace_mean_field", "sticking_the_landing", "score_functi
 
 
 def gradient_variance(
-    x: Tensor,
-    guide_rate: Tensor | float,
-    *,
-    estimator: str,
-    prior_rate: Tensor | float = 1.0,
-    noise_scale: Tensor | float = 1.0,
+    x: Tensor, guide_rate: Real, *, estimator: str, prior_rate: Real = 1.0, noise_scale: Real = 1.0
 ) -> Tensor:
     """Return the variance of a one-sample estimate of d elbo / d r.
 
@@ -75,12 +71,7 @@ def gradient_variance(
 
 
 def value_variance(
-    x: Tensor,
-    guide_rate: Tensor | float,
-    *,
-    estimator: str,
-    prior_rate: Tensor | float = 1.0,
-    noise_scale: Tensor | float = 1.0,
+    x: Tensor, guide_rate: Real, *, estimator: str, prior_rate: Real = 1.0, noise_scale: Real = 1.0
 ) -> Tensor:
     """Return the variance of a one-sample estimate of the ELBO.
 
@@ -121,7 +112,7 @@ def value_variance(
     return (curvature.square() * ((pull - 2).square() + 1)).to(dtype)
 
 
-def probability_of_negative_kl(q_rate: Tensor | float, p_rate: Tensor | float) -> Tensor:
+def probability_of_negative_kl(q_rate: Real, p_rate: Real) -> Tensor:
     """Return P(log q(z) - log p(z) < 0), z ~ q, for q = Exponential(r) and p = Exponential(lam).
 
     ``exp(-tau) = (lam/r)^(r/(r-lam))`` for r > lam, ``1 - exp(-tau)`` for r < lam, with

@@ -7,31 +7,31 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ppl_vae.checks import broadcastable, finite, floats, nonempty, positive
+from ppl_vae.checks import Real, broadcastable, finite, floats, nonempty, positive
 from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI
 
 
 class BottomUp(NamedTuple):
     """Parameters of the guide z1 ~ Normal(a x + a0, s1), z2 ~ Normal(b z1 + b0, s2)."""
 
-    a: Tensor | float
-    s1: Tensor | float
-    b: Tensor | float
-    s2: Tensor | float
-    a0: Tensor | float = 0.0
-    b0: Tensor | float = 0.0
+    a: Real
+    s1: Real
+    b: Real
+    s2: Real
+    a0: Real = 0.0
+    b0: Real = 0.0
 
 
 class TopDown(NamedTuple):
     """Parameters of the guide z2 ~ Normal(c x + c0, s2), z1 ~ Normal(d z2 + e x + f, s1)."""
 
-    c: Tensor | float
-    s2: Tensor | float
-    d: Tensor | float
-    e: Tensor | float
-    s1: Tensor | float
-    c0: Tensor | float = 0.0
-    f: Tensor | float = 0.0
+    c: Real
+    s2: Real
+    d: Real
+    e: Real
+    s1: Real
+    c0: Real = 0.0
+    f: Real = 0.0
 
 
 def optimal_bottom_up() -> BottomUp:
@@ -72,14 +72,7 @@ def optimal_top_down() -> TopDown:
 
 
 def elbo_bottom_up(
-    x: Tensor | float,
-    *,
-    a: Tensor | float,
-    s1: Tensor | float,
-    b: Tensor | float,
-    s2: Tensor | float,
-    a0: Tensor | float = 0.0,
-    b0: Tensor | float = 0.0,
+    x: Real, *, a: Real, s1: Real, b: Real, s2: Real, a0: Real = 0.0, b0: Real = 0.0
 ) -> Tensor:
     """Return the exact ELBO of z1 ~ Normal(a x + a0, s1), z2 ~ Normal(b z1 + b0, s2).
 
@@ -124,15 +117,7 @@ def elbo_bottom_up(
 
 
 def elbo_top_down(
-    x: Tensor | float,
-    *,
-    c: Tensor | float,
-    s2: Tensor | float,
-    d: Tensor | float,
-    e: Tensor | float,
-    s1: Tensor | float,
-    c0: Tensor | float = 0.0,
-    f: Tensor | float = 0.0,
+    x: Real, *, c: Real, s2: Real, d: Real, e: Real, s1: Real, c0: Real = 0.0, f: Real = 0.0
 ) -> Tensor:
     """Return the exact ELBO of z2 ~ Normal(c x + c0, s2), z1 ~ Normal(d z2 + e x + f, s1).
 
@@ -176,7 +161,7 @@ def elbo_top_down(
     return _from_moments(squares, s1, s2).to(given[0].dtype)
 
 
-def checked(**values: Tensor | float) -> tuple[Tensor, ...]:
+def checked(**values: Real) -> tuple[Tensor, ...]:
     """Return the arguments as tensors of one dtype; s1 and s2 must be scales, the rest finite."""
     tensors = dict(zip(values, floats(**values), strict=True))
     for name, tensor in tensors.items():

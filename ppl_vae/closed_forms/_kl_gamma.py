@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._kl_terms import (
     log1p_gap,
     log1p_series,
@@ -31,10 +32,7 @@ _STIRLING = [
 
 
 def kl_gamma_gamma(
-    q_concentration: Tensor | float,
-    q_rate: Tensor | float,
-    p_concentration: Tensor | float,
-    p_rate: Tensor | float,
+    q_concentration: Real, q_rate: Real, p_concentration: Real, p_rate: Real
 ) -> Tensor:
     """Return KL(q || p) of two Gamma distributions, elementwise.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._kl_solve import solve_lower
 from ppl_vae.closed_forms._kl_terms import quotient_gap, two_difference, two_product, widen
 
 
-def kl_mvn_mvn(
-    q_loc: Tensor | float, q_scale_tril: Tensor, p_loc: Tensor | float, p_scale_tril: Tensor
-) -> Tensor:
+def kl_mvn_mvn(q_loc: Real, q_scale_tril: Tensor, p_loc: Real, p_scale_tril: Tensor) -> Tensor:
     """Return KL(q || p) of two multivariate Normals, summed over the event dimension.
 
     With L_q, L_p the factors (covariance = L L'), M = L_p^-1 L_q and y = L_p^-1 (q_loc - p_loc):

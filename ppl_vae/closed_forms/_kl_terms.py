@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from ppl_vae import checks
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._compensated import two_sum
 from ppl_vae.closed_forms._special import polynomial
 
@@ -57,9 +58,7 @@ def widen(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else _Widen.apply(x)  # pyright: ignore[reportReturnType]
 
 
-def prepare(
-    real: dict[str, Tensor | float], **positive: Tensor | float
-) -> tuple[list[Tensor], torch.dtype]:
+def prepare(real: dict[str, Real], **positive: Real) -> tuple[list[Tensor], torch.dtype]:
     """Return the arguments checked and in float64, `real` ones first, and the result's dtype."""
     named = real | positive
     tensors = dict(zip(named, checks.floats(**named), strict=True))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.checks import (
+    Real,
     count,
     floating,
     floats,
@@ -27,7 +28,7 @@ class MaximumLikelihood(NamedTuple):
 
 
 def maximum_likelihood(
-    x: Tensor, latent_dim: int, *, noise_scale: Tensor | float | None = None
+    x: Tensor, latent_dim: int, *, noise_scale: Real | None = None
 ) -> MaximumLikelihood:
     """Return the weight, loc and noise scale under which the data are likeliest.
 
@@ -117,11 +118,7 @@ def covariance_eigenvalues(x: Tensor) -> Tensor:
 
 
 def expected_active_units(
-    x: Tensor,
-    noise_scale: Tensor | float,
-    *,
-    latent_dim: int | None = None,
-    threshold: float = 0.0,
+    x: Tensor, noise_scale: Real, *, latent_dim: int | None = None, threshold: float = 0.0
 ) -> Tensor:
     """Return how many latent units a linear VAE with this noise scale uses at its best W.
 
@@ -168,7 +165,7 @@ def expected_active_units(
     return active if latent_dim is None else active.clamp_max(count("latent_dim", latent_dim))
 
 
-def _one_number(noise_scale: Tensor | float) -> Tensor:
+def _one_number(noise_scale: Real) -> Tensor:
     (value,) = floats(noise_scale=noise_scale)
     if value.numel() != 1:
         raise value_error(

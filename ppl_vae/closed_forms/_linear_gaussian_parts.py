@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.checks import (
+    Real,
     broadcastable,
     finite,
     floats,
@@ -24,11 +25,7 @@ from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI
 
 
 def prepare(
-    x: Tensor,
-    weight: Tensor,
-    loc: Tensor | float,
-    noise_scale: Tensor | float,
-    **guide: Tensor | float,
+    x: Tensor, weight: Tensor, loc: Real, noise_scale: Real, **guide: Real
 ) -> tuple[Tensor, ...]:
     """Check the model's arguments; return x, then x - b, W and s in float64, then the guide's."""
     x, weight, loc, noise_scale, *guide_tensors = floats(

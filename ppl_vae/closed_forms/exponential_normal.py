@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._exponential_normal_data import promoted, shifted_mean
 from ppl_vae.closed_forms._exponential_normal_guide import (
     elbo,
@@ -43,9 +44,7 @@ __all__ = [
 ]
 
 
-def log_evidence(
-    x: Tensor, *, prior_rate: Tensor | float = 1.0, noise_scale: Tensor | float = 1.0
-) -> Tensor:
+def log_evidence(x: Tensor, *, prior_rate: Real = 1.0, noise_scale: Real = 1.0) -> Tensor:
     """Return the log evidence log p(x), in nats.
 
     ``log lam - (n/2) log(2 pi s^2) - sum(x_i^2) / (2 s^2) + B^2/(2m) + (1/2) log(2 pi / m)
@@ -88,9 +87,7 @@ def log_evidence(
     return result.to(dtype)
 
 
-def posterior(
-    x: Tensor, *, prior_rate: Tensor | float = 1.0, noise_scale: Tensor | float = 1.0
-) -> TruncatedNormal:
+def posterior(x: Tensor, *, prior_rate: Real = 1.0, noise_scale: Real = 1.0) -> TruncatedNormal:
     """Return the posterior p(z | x): ``Normal(B/m, 1/sqrt(m))`` truncated to z > 0.
 
     Args:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from ppl_vae.checks import Real, type_error
 from ppl_vae.checks import name as known_name
-from ppl_vae.checks import type_error
 from ppl_vae.closed_forms._gaussian_chain_guides import (
     BottomUp,
     TopDown,
@@ -48,7 +48,7 @@ __all__ = [
 _GUIDES = {"bottom-up": BottomUp, "top-down": TopDown}
 
 
-def log_evidence(x: Tensor | float) -> Tensor:
+def log_evidence(x: Real) -> Tensor:
     """Return ``log p(x) = -log(6 pi)/2 - x^2/6``.
 
     Args:
@@ -72,7 +72,7 @@ def log_evidence(x: Tensor | float) -> Tensor:
     return (-HALF_LOG_TWO_PI - 0.5 * math.log(3) - x.double().square() / 6).to(x.dtype)
 
 
-def posterior(x: Tensor | float) -> MultivariateNormal:
+def posterior(x: Real) -> MultivariateNormal:
     """Return p(z1, z2 | x), a Normal with mean (2x/3, x/3) and covariance [[2, 1], [1, 2]] / 3.
 
     Args:
@@ -102,7 +102,7 @@ def posterior(x: Tensor | float) -> MultivariateNormal:
     return result
 
 
-def elbo(x: Tensor | float, *, guide: str = "bottom-up", **parameters: Tensor | float) -> Tensor:
+def elbo(x: Real, *, guide: str = "bottom-up", **parameters: Real) -> Tensor:
     """Return the exact ELBO of either guide.
 
     `elbo_bottom_up` or `elbo_top_down`, chosen by name.
@@ -131,9 +131,7 @@ def elbo(x: Tensor | float, *, guide: str = "bottom-up", **parameters: Tensor | 
     return (elbo_bottom_up if guide == "bottom-up" else elbo_top_down)(x, **parameters)
 
 
-def mean_field_bias(
-    x: Tensor | float = 0.0, *, guide: str = "bottom-up", **parameters: Tensor | float
-) -> Tensor:
+def mean_field_bias(x: Real = 0.0, *, guide: str = "bottom-up", **parameters: Real) -> Tensor:
     """Return the error of an ELBO with one analytic KL per site: ``-b s1^2``, bottom-up.
 
     Such an ELBO (Pyro's ``TraceMeanField_ELBO``) takes the KL of z1's guide to Normal(z2, 1) at a

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._kl_gamma import kl_gamma_gamma
 from ppl_vae.closed_forms._kl_multivariate import kl_mvn_mvn
 from ppl_vae.closed_forms._kl_terms import exp_gap, log1p_series, prepare, quotient_gap, tame_log
@@ -29,9 +30,7 @@ __all__ = [
 ]
 
 
-def kl_normal_normal(
-    q_loc: Tensor | float, q_scale: Tensor | float, p_loc: Tensor | float, p_scale: Tensor | float
-) -> Tensor:
+def kl_normal_normal(q_loc: Real, q_scale: Real, p_loc: Real, p_scale: Real) -> Tensor:
     """Return KL(q || p) of two Normal distributions, elementwise.
 
         KL = (t^2 - 1) / 2 - log t + ((q_loc - p_loc) / p_scale)^2 / 2,     t = q_scale / p_scale
@@ -68,7 +67,7 @@ def kl_normal_normal(
     return (squares / 2 + quotient_gap(q_scale, p_scale)).to(dtype)
 
 
-def kl_normal_standard(q_loc: Tensor | float, q_scale: Tensor | float) -> Tensor:
+def kl_normal_standard(q_loc: Real, q_scale: Real) -> Tensor:
     """Return KL(q || p) of a Normal q and the standard Normal p, elementwise.
 
         KL = (q_scale^2 + q_loc^2 - 1) / 2 - log q_scale
@@ -95,9 +94,7 @@ def kl_normal_standard(q_loc: Tensor | float, q_scale: Tensor | float) -> Tensor
     return kl_normal_normal(q_loc, q_scale, 0.0, 1.0)
 
 
-def kl_normal_standard_from_log_variance(
-    q_loc: Tensor | float, q_log_variance: Tensor | float
-) -> Tensor:
+def kl_normal_standard_from_log_variance(q_loc: Real, q_log_variance: Real) -> Tensor:
     """Return KL(q || p) of a Normal q with this log-variance and the standard Normal p.
 
         KL = (exp(q_log_variance) - 1 - q_log_variance + q_loc^2) / 2
@@ -125,7 +122,7 @@ def kl_normal_standard_from_log_variance(
     return ((exp_gap(q_log_variance) + q_loc.square()) / 2).to(dtype)
 
 
-def kl_exponential_exponential(q_rate: Tensor | float, p_rate: Tensor | float) -> Tensor:
+def kl_exponential_exponential(q_rate: Real, p_rate: Real) -> Tensor:
     """Return KL(q || p) of two Exponential distributions, elementwise.
 
         KL = log(q_rate / p_rate) + p_rate / q_rate - 1
@@ -152,9 +149,7 @@ def kl_exponential_exponential(q_rate: Tensor | float, p_rate: Tensor | float) -
     return quotient_gap(p_rate, q_rate).to(dtype)
 
 
-def kl_laplace_laplace(
-    q_loc: Tensor | float, q_scale: Tensor | float, p_loc: Tensor | float, p_scale: Tensor | float
-) -> Tensor:
+def kl_laplace_laplace(q_loc: Real, q_scale: Real, p_loc: Real, p_scale: Real) -> Tensor:
     """Return KL(q || p) of two Laplace distributions, elementwise.
 
         KL = t (a + exp(-a)) - 1 - log t,   t = q_scale / p_scale, a = |q_loc - p_loc| / q_scale
@@ -196,7 +191,7 @@ def kl_laplace_laplace(
     return torch.where(wide, distance / p_scale - 1 - logs + tail, near).to(dtype)
 
 
-def kl_bernoulli_bernoulli(q_logits: Tensor | float, p_logits: Tensor | float) -> Tensor:
+def kl_bernoulli_bernoulli(q_logits: Real, p_logits: Real) -> Tensor:
     """Return KL(q || p) of two Bernoulli distributions, elementwise.
 
         KL = softplus(y) - softplus(x) - (y - x) sigmoid(x)      with logits x of q and y of p

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from ppl_vae.checks import positive
+from ppl_vae.checks import Real, positive
 from ppl_vae.closed_forms import _linear_gaussian_parts as parts
 from ppl_vae.closed_forms._linear_gaussian_fit import (
     MaximumLikelihood,
@@ -35,9 +35,7 @@ __all__ = [
 ]
 
 
-def log_evidence(
-    x: Tensor, weight: Tensor, loc: Tensor | float, noise_scale: Tensor | float
-) -> Tensor:
+def log_evidence(x: Tensor, weight: Tensor, loc: Real, noise_scale: Real) -> Tensor:
     """Return log p(x) of a Normal with mean b and covariance W W' + s^2 I.
 
     ``log p(x) = -(d/2) log(2 pi s^2) - log det T - (|r - A m|^2 + |m|^2) / 2``, with m the mean of
@@ -73,9 +71,7 @@ def log_evidence(
     return (-constant - 0.5 * energy).to(x.dtype)
 
 
-def posterior(
-    x: Tensor, weight: Tensor, loc: Tensor | float, noise_scale: Tensor | float
-) -> MultivariateNormal:
+def posterior(x: Tensor, weight: Tensor, loc: Real, noise_scale: Real) -> MultivariateNormal:
     """Return p(z | x) = Normal(M^-1 W'(x - b), s^2 M^-1) with M = W'W + s^2 I.
 
     Args:
@@ -113,12 +109,7 @@ def posterior(
 
 
 def elbo(
-    x: Tensor,
-    weight: Tensor,
-    loc: Tensor | float,
-    noise_scale: Tensor | float,
-    guide_loc: Tensor,
-    guide_scale: Tensor | float,
+    x: Tensor, weight: Tensor, loc: Real, noise_scale: Real, guide_loc: Tensor, guide_scale: Real
 ) -> Tensor:
     """Return the exact ELBO of a diagonal guide, q(z | x) = Normal(m, diag(q)).
 
@@ -167,8 +158,8 @@ def elbo(
 def elbo_full(
     x: Tensor,
     weight: Tensor,
-    loc: Tensor | float,
-    noise_scale: Tensor | float,
+    loc: Real,
+    noise_scale: Real,
     guide_loc: Tensor,
     guide_scale_tril: Tensor,
 ) -> Tensor:

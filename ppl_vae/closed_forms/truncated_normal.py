@@ -9,6 +9,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 
 from ppl_vae import checks
+from ppl_vae.checks import Real
 from ppl_vae.closed_forms._special import (
     HALF_LOG_TWO_PI,
     cumulant,
@@ -55,8 +56,8 @@ class TruncatedNormal(Distribution):
 
     def __init__(
         self,
-        loc: Tensor | float,
-        scale: Tensor | float,
+        loc: Real,
+        scale: Real,
         *,
         dtype: torch.dtype | None = None,
         validate_args: bool | None = None,
