@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from ppl_vae.cli.exits import reports_errors
 
@@ -22,10 +23,10 @@ app = typer.Typer(
 
 DEFAULT_PAIRS = ("exponential-normal", "bernoulli-vae")
 
-DataName = Annotated[str, typer.Option("--data", help="Data set: digits, mnist, ...")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of downloaded data.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+DataName = Annotated[str, Option("--data", help="Data set: digits, mnist, ...")]
+DataDir = Annotated[Path | None, Option(help="Folder of downloaded data.")]
+Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, Option(help="Of everything random.")]
 
 
 @app.command()
@@ -33,22 +34,22 @@ Seed = Annotated[int, typer.Option(help="Of everything random.")]
 def compare(
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PAIR]...", help="Pairs to compare on; see `ppl-vae list`."),
+        Argument(metavar="[PAIR]...", help="Pairs to compare on; see `ppl-vae list`."),
     ] = None,
     data: DataName = "digits",
     estimators: Annotated[
-        str | None, typer.Option(help="Names with commas between; all that serve by default.")
+        str | None, Option(help="Names with commas between; all that serve by default.")
     ] = None,
     replicates: Annotated[
-        int | None, typer.Option(help="Gradients of each; 1000 on a toy, 200 on images.")
+        int | None, Option(help="Gradients of each; 1000 on a toy, 200 on images.")
     ] = None,
-    particles: Annotated[int, typer.Option(help="Averaged in each estimate.")] = 1,
-    epochs: Annotated[int, typer.Option(help="Of training before, for pairs of images.")] = 10,
+    particles: Annotated[int, Option(help="Averaged in each estimate.")] = 1,
+    epochs: Annotated[int, Option(help="Of training before, for pairs of images.")] = 10,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder of a trained pair, instead of PAIR.")
+        Path | None, Option(help="Folder of a trained pair, instead of PAIR.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for CSV, Markdown, figures and an HTML page.")
+        Path | None, Option(help="Folder for CSV, Markdown, figures and an HTML page.")
     ] = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -101,19 +102,17 @@ def compare(
 @app.command()
 @reports_errors
 def train(
-    pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
+    pair: Annotated[str, Argument(metavar="PAIR", help="See `ppl-vae list`.")],
     data: DataName = "digits",
-    elbo: Annotated[str | None, typer.Option(help="One that serves if left out.")] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 10,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.")] = 128,
-    learning_rate: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 1e-3,
-    binarize: Annotated[str, typer.Option(help="dynamic, static or threshold.")] = "dynamic",
+    elbo: Annotated[str | None, Option(help="One that serves if left out.")] = None,
+    epochs: Annotated[int, Option(help="Passes over the data.")] = 10,
+    batch_size: Annotated[int, Option(help="Examples a step.")] = 128,
+    learning_rate: Annotated[float, Option("--lr", help="Adam's learning rate.")] = 1e-3,
+    binarize: Annotated[str, Option(help="dynamic, static or threshold.")] = "dynamic",
     *,
-    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in --out.")
-    ] = False,
+    out: Annotated[Path | None, Option(help="Run folder.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -155,24 +154,22 @@ def train(
 @app.command()
 @reports_errors
 def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a trained pair.")],
-    method: Annotated[str, typer.Option(help="iwae, quadrature, ais or exact.")] = "iwae",
+    folder: Annotated[Path, Argument(metavar="DIR", help="Folder of a trained pair.")],
+    method: Annotated[str, Option(help="iwae, quadrature, ais or exact.")] = "iwae",
     num_samples: Annotated[
         int | None,
-        typer.Option(help="Importance weights an example; 5000 by iwae, 32 chains by ais."),
+        Option(help="Importance weights an example; 5000 by iwae, 32 chains by ais."),
     ] = None,
-    num_examples: Annotated[
-        int | None, typer.Option(help="The first so many; all by default.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="train or test.")] = "test",
+    num_examples: Annotated[int | None, Option(help="The first so many; all by default.")] = None,
+    split: Annotated[str, Option(help="train or test.")] = "test",
     data: Annotated[
-        str | None, typer.Option(help="Data set; what the run was trained on by default.")
+        str | None, Option(help="Data set; what the run was trained on by default.")
     ] = None,
     binarize: Annotated[
-        str | None, typer.Option(help="dynamic, static or threshold; the run's by default.")
+        str | None, Option(help="dynamic, static or threshold; the run's by default.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results; DIR/evaluation by default.")
+        Path | None, Option(help="Folder for results; DIR/evaluation by default.")
     ] = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -203,8 +200,8 @@ def evaluate(
 @app.command()
 @reports_errors
 def explain(
-    pair: Annotated[str, typer.Argument(metavar="PAIR", help="See `ppl-vae list`.")],
-    elbo: Annotated[str, typer.Option(help="Estimator; see `ppl-vae list`.")] = "trace-mean-field",
+    pair: Annotated[str, Argument(metavar="PAIR", help="See `ppl-vae list`.")],
+    elbo: Annotated[str, Option(help="Estimator; see `ppl-vae list`.")] = "trace-mean-field",
     data: DataName = "digits",
     data_dir: DataDir = None,
     seed: Seed = 0,
@@ -221,9 +218,9 @@ def explain(
 @app.command()
 @reports_errors
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or comparison folder.")],
+    folder: Annotated[Path, Argument(metavar="DIR", help="A run or comparison folder.")],
     *,
-    open_page: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    open_page: Annotated[bool, Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """Show a folder of results as one self-contained HTML page."""
     from ppl_vae.report import write_report

@@ -44,25 +44,10 @@ def evaluate_folder(
     num_examples: int | None,
     out: Path | None,
 ) -> tuple[Evaluation, Path]:
-    """Evaluate the pair in a run folder and write tables and pictures.
+    """Evaluate the pair in a run folder and write tables and pictures, to `out` only.
 
-    Args:
-        folder: what `fit` with ``run_dir``, or `save_pair`, wrote.
-        job: where the data are, the device and the seed.
-        data: name of the data set; None is what the run was trained on.
-        binarize: how; None is what the run was trained with.
-        split: ``train`` or ``test``.
-        method: of the evidence.
-        num_samples: of the evidence.
-        num_examples: the first so many; None is all.
-        out: folder for the results; None is the folder ``evaluation`` in `folder`. Nothing else
-            is written to.
-
-    Raises:
-        FileNotFoundError: no pair in the folder.
-        ValueError: a damaged file, parameters of another architecture, data that the pair cannot
-            score, an unknown name.
-        PermissionError: a folder that cannot be written.
+    None stands for the data and binarisation of the run, for all examples of the split, and for
+    the folder ``evaluation`` in `folder`. `job` has the folder of the data, the device and seed.
     """
     pair = load_pair(folder)
     if num_examples is not None:
@@ -93,7 +78,7 @@ def evaluate_folder(
 
 
 def _trained_on(folder: Path) -> dict[str, str]:
-    """Return name and binarisation of the data, and the seed, of the run in a folder."""
+    """Return the name and binarisation of the data, and the seed, of the run in a folder."""
     path = folder / "config.json"
     if not path.exists():
         return {}
@@ -101,8 +86,8 @@ def _trained_on(folder: Path) -> dict[str, str]:
     text = str(config.get("data", ""))
     name = re.match(r"ImageData\(([^,]+),", text)
     binarize = re.search(r"binarize=(\w+)", text)
-    found = {"data": name and name[1], "binarize": binarize and binarize[1]}
-    return {k: v for k, v in found.items() if v} | {"seed": str(config.get("seed", 0))}
+    settings = {"data": name and name[1], "binarize": binarize and binarize[1]}
+    return {k: v for k, v in settings.items() if v} | {"seed": str(config.get("seed", 0))}
 
 
 def _examples(
@@ -127,7 +112,7 @@ def _draw(
     assert isinstance(x, Tensor)
     draw_pictures(pair, x, out, labels=labels, pixel_range=pixel_range, seed=seed)
     if isinstance(pair, VAE) and pair.latent_dim <= 2:
-        # There the evidence is known by quadrature, and soon.
+        # There quadrature gives the evidence, quickly.
         gap = inference_gap(pair, x[:GAP_EXAMPLES], seed=seed, device=device)
         plots.save(gap.plot(), out / "evidence_gap.png")
         if pair.latent_dim == 2:
@@ -145,7 +130,7 @@ def _draw(
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield what is to be told how many examples are done; it shows a bar, or plain lines."""
+    """Yield a function of the number of examples done, which shows a bar, or plain lines."""
     if sys.stderr.isatty():
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("log p(x)", total=total)
