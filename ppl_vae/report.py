@@ -12,6 +12,7 @@ from jinja2 import Environment
 from ppl_vae import checks
 
 MOST_ROWS = 200
+SETTINGS = ("config.json", "evaluation.json")
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -33,8 +34,8 @@ PAGE = """<!doctype html>
 <h1>{{ title }}</h1>
 {% for section in sections %}
 <h2>{{ section.name }}</h2>
-{% if section.kind == "table" %}<div class="wide">{{ section.content | safe }}</div>
-{% elif section.kind == "picture" %}
+{% if section.kind == ".csv" %}<div class="wide">{{ section.content | safe }}</div>
+{% elif section.kind == ".png" %}
 <img alt="{{ section.name }}" src="data:image/png;base64,{{ section.content }}">
 {% else %}<pre>{{ section.content }}</pre>
 {% endif %}
@@ -63,10 +64,10 @@ def write_report(folder: str | Path) -> Path:
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
     sections = [
-        section
-        for suffix, read in ((".csv", _table), (".png", _picture), (".json", _settings))
+        _section(path, folder)
+        for suffix in (".csv", ".png", ".json")
         for path in files
-        if path.suffix == suffix and (section := read(path, folder)) is not None
+        if path.suffix == suffix and (suffix != ".json" or path.name in SETTINGS)
     ]
     if not sections:
         raise FileNotFoundError(
@@ -82,28 +83,17 @@ def write_report(folder: str | Path) -> Path:
     return target
 
 
-def _table(path: Path, folder: Path) -> dict[str, str]:
-    table = pd.read_csv(path).dropna(axis="columns", how="all")
-    name = _name(path, folder)
-    if len(table) > MOST_ROWS:
-        name = f"{name} (the first {MOST_ROWS} of {len(table)} rows)"
-    content = table.head(MOST_ROWS).to_html(
-        index=False, border=0, float_format=lambda v: f"{v:.6g}", na_rep=""
-    )
-    return {"name": name, "kind": "table", "content": content}
-
-
-def _picture(path: Path, folder: Path) -> dict[str, str]:
-    content = base64.b64encode(path.read_bytes()).decode()
-    return {"name": _name(path, folder), "kind": "picture", "content": content}
-
-
-def _settings(path: Path, folder: Path) -> dict[str, str] | None:
-    if path.name not in ("config.json", "evaluation.json"):
-        return None
-    content = json.dumps(json.loads(path.read_text()), indent=2)
-    return {"name": _name(path, folder), "kind": "settings", "content": content}
-
-
-def _name(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder).with_suffix("")).replace("_", " ")
+def _section(path: Path, folder: Path) -> dict[str, str]:
+    name = str(path.relative_to(folder).with_suffix("")).replace("_", " ")
+    if path.suffix == ".csv":
+        table = pd.read_csv(path).dropna(axis="columns", how="all")
+        if len(table) > MOST_ROWS:
+            name = f"{name} (the first {MOST_ROWS} of {len(table)} rows)"
+        content = table.head(MOST_ROWS).to_html(
+            index=False, border=0, float_format=lambda v: f"{v:.6g}", na_rep=""
+        )
+    elif path.suffix == ".png":
+        content = base64.b64encode(path.read_bytes()).decode()
+    else:
+        content = json.dumps(json.loads(path.read_text()), indent=2)
+    return {"name": name, "kind": path.suffix, "content": content}
