@@ -20,7 +20,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return the convolution of (batch, channels, height, width)."""
-        # A copy: of one channel any order passes for channels-last, and then is not taken as such.
+        # A copy: with one channel any order counts as channels-last, and is not used as such.
         weight = self.weight.clone(memory_format=torch.channels_last)
         return self._conv_forward(input, weight, self.bias)
 
@@ -30,7 +30,7 @@ class ConvEncoder(nn.Module):
 
     Kernels 3, 3 | 3, 3 | 2, 2 without padding, LeakyReLU after each, a max-pool of 2 after each
     block, channels 8, 16, 32; then one linear layer for loc and one for log-scale. A 28 x 28 image
-    is one pixel of 32 channels by then. A smaller one is enlarged to 28 first.
+    is one pixel of 32 channels at the end. A smaller one is enlarged to 28 first.
 
     Args:
         image_shape: (channels, height, width).
@@ -82,18 +82,13 @@ class ConvDecoder(nn.Module):
         size = latent_dim * self.start[0] * self.start[1]
         self.spread = nn.Identity() if size == latent_dim else nn.Linear(latent_dim, size)
         self.net = nn.Sequential(
-            Conv2d(latent_dim, CHANNELS, 1),
-            nn.LeakyReLU(),
+            *_conv(latent_dim, CHANNELS, 1),
             _twice(),
-            Conv2d(CHANNELS, 16, 3, padding=2),
-            nn.LeakyReLU(),
-            Conv2d(16, 16, 3, padding=2),
-            nn.LeakyReLU(),
+            *_conv(CHANNELS, 16, 3, padding=2),
+            *_conv(16, 16, 3, padding=2),
             _twice(),
-            Conv2d(16, 8, 3, padding=2),
-            nn.LeakyReLU(),
-            Conv2d(8, 8, 3, padding=1),
-            nn.LeakyReLU(),
+            *_conv(16, 8, 3, padding=2),
+            *_conv(8, 8, 3, padding=1),
             nn.Upsample(tuple(sides), mode="bilinear", align_corners=False),
             Conv2d(8, channels, 3, padding=1),
         )
@@ -105,13 +100,12 @@ class ConvDecoder(nn.Module):
 
 
 def _block(channels_in: int, channels: int, kernel: int) -> list[nn.Module]:
-    return [
-        Conv2d(channels_in, channels, kernel),
-        nn.LeakyReLU(),
-        Conv2d(channels, channels, kernel),
-        nn.LeakyReLU(),
-        nn.MaxPool2d(2),
-    ]
+    first, second = _conv(channels_in, channels, kernel), _conv(channels, channels, kernel)
+    return [*first, *second, nn.MaxPool2d(2)]
+
+
+def _conv(channels_in: int, channels: int, kernel: int, padding: int = 0) -> list[nn.Module]:
+    return [Conv2d(channels_in, channels, kernel, padding=padding), nn.LeakyReLU()]
 
 
 def _twice() -> nn.Module:

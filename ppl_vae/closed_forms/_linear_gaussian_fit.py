@@ -76,7 +76,12 @@ def maximum_likelihood(
     if noise_scale is None:
         s = (scales[latent_dim:].square().sum() / (d - latent_dim)).sqrt()
     else:
-        s = _one_number(noise_scale).to(scales)
+        (s,) = floats(noise_scale=noise_scale)
+        if s.numel() != 1:
+            raise value_error(
+                "one noise_scale", f"shape {tuple(s.shape)}", "Call once for each scale."
+            )
+        s = positive("noise_scale", s).detach().reshape(()).to(scales)
     floor = torch.finfo(scales.dtype).eps * max(x.shape) * scales[0]
     if noise_scale is None and values_are_checked() and bool(s <= floor):
         raise value_error(
@@ -163,15 +168,6 @@ def expected_active_units(
     scales = _principal_components(_examples(x))[1]
     active = (scales * (1 - threshold) ** 0.5 > s[..., None]).sum(-1)
     return active if latent_dim is None else active.clamp_max(count("latent_dim", latent_dim))
-
-
-def _one_number(noise_scale: Real) -> Tensor:
-    (value,) = floats(noise_scale=noise_scale)
-    if value.numel() != 1:
-        raise value_error(
-            "one noise_scale", f"shape {tuple(value.shape)}", "Call once for each scale."
-        )
-    return positive("noise_scale", value).detach().reshape(())
 
 
 def _examples(x: Tensor) -> Tensor:

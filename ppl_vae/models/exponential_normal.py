@@ -19,29 +19,15 @@ from ppl_vae.seeding import Seed
 
 
 class ExponentialNormalModel(Pair):
-    """The toy's model, its closed forms and its checks; a subclass says what the guide's rate is.
+    """The model of `ExponentialNormal`, its closed forms and checks; a subclass adds the rate.
 
-        p(z) = Exponential(prior_rate)      p(x_i | z) = Normal(z, noise_scale), i = 1..n
-        q(z) = Exponential(guide_rate(x))
-
-    `x` is one data set of n numbers, (n,), or a batch of data sets, (batch, n); each data set is
-    one example with a latent of its own, and the plate ``data`` is over data sets.
-
-    Args:
-        prior_rate: rate of the prior, above 0.
-        noise_scale: standard deviation of the observations, above 0.
-        **config: the subclass's further arguments.
+    ``guide_rate(x)`` is the rate of the guide, q(z) = Exponential(guide_rate(x)).
     """
 
     prior_rate: Tensor
     noise_scale: Tensor
 
-    def __init__(
-        self,
-        prior_rate: float,
-        noise_scale: float,
-        **config: Any,  # noqa: ANN401
-    ) -> None:
+    def __init__(self, prior_rate: float, noise_scale: float, **config: Any) -> None:  # noqa: ANN401
         prior = checks.positive_number("prior_rate", prior_rate)
         noise = checks.positive_number("noise_scale", noise_scale)
         super().__init__(prior_rate=prior, noise_scale=noise, **config)
