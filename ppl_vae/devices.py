@@ -16,17 +16,17 @@ def resolve(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError, TypeError):
         raise checks.value_error(
             "device as 'auto', 'cpu' or a GPU that is there, such as 'cuda'",
             repr(str(device)),
             "Choose 'auto' to take the GPU where there is one.",
         ) from None
-    if found.type == "cuda" and found.index is None:
+    if resolved.type == "cuda" and resolved.index is None:
         return torch.device("cuda", torch.cuda.current_device())
-    return found
+    return resolved
 
 
 def synchronize(device: torch.device) -> None:

@@ -35,24 +35,24 @@ class FunctionPair(Pair):
         with poutine.block(), seeded(0, x.device), pyro.validation_enabled(False):  # noqa: FBT003
             guide_trace: Any = poutine.trace(guide).get_trace(x)
             model_trace: Any = poutine.trace(poutine.replay(model, guide_trace)).get_trace(x)
-        found: dict[str, Tensor] = {}
+        registered: dict[str, Tensor] = {}
         for trace in (guide_trace, model_trace):
             for name, site in trace.nodes.items():
                 if site["type"] == "param":
-                    found[name] = site["value"].unconstrained()
-        if not found:
+                    registered[name] = site["value"].unconstrained()
+        if not registered:
             raise checks.value_error(
                 "at least one parameter in model or guide",
                 "none",
                 "Register it by pyro.param or pyro.module.",
             )
-        vars(self)["found"] = found
+        vars(self)["registered"] = registered
 
     def named_parameters(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, *_: object, **__: object
     ) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield names and unconstrained values of the parameters that Pyro holds."""
-        for name, value in vars(self)["found"].items():
+        for name, value in vars(self)["registered"].items():
             yield name.replace("$$$", "."), value
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: FBT001, FBT002

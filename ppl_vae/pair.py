@@ -145,19 +145,13 @@ class Pair(nn.Module):
         """Check `x` and register the parameters with Pyro: the first line of model and guide."""
         self.check(x)
         store = pyro.get_param_store()
-        frozen = False
         for name, parameter in self.named_parameters():
             full_name = f"{self.param_prefix}$$${name}"
             if full_name in store and store[full_name] is not parameter:
                 del store[full_name]
-            frozen |= not parameter.requires_grad
-        if not frozen:
-            pyro.module(self.param_prefix, self)
-            return
-        # pyro.module warns of every parameter that is held fixed, at every step.
-        for name, parameter in self.named_parameters():
+            # As pyro.module does, which would warn of every frozen parameter at every step.
             if parameter.requires_grad:
-                pyro.param(f"{self.param_prefix}$$${name}", parameter)
+                pyro.param(full_name, parameter)
 
     @property
     def param_prefix(self) -> str:

@@ -180,7 +180,7 @@ def evaluate(
     from ppl_vae.cli.jobs import Job
     from ppl_vae.report import write_report
 
-    found, written = evaluate_folder(
+    evaluation, written = evaluate_folder(
         folder,
         Job(data_dir=data_dir, device=device, seed=seed),
         data=data,
@@ -192,7 +192,7 @@ def evaluate(
         out=out,
     )
     console = Console()
-    found.print(console)
+    evaluation.print(console)
     page = write_report(folder if out is None else written)
     console.print(f"written: {written}, {page}", highlight=False, soft_wrap=True)
 

@@ -62,7 +62,7 @@ def evaluate_folder(
     out = folder / FOLDER if out is None else out
     make_writable(out)
     with _progress(len(examples) if isinstance(examples, ImageData) else 1) as progress:
-        found = evaluate(
+        evaluation = evaluate(
             pair,
             examples,
             method=method,
@@ -72,9 +72,9 @@ def evaluate_folder(
             split=None if isinstance(examples, ImageData) else "drawn from the model",
             progress=progress,
         )
-    found.save(out)
+    evaluation.save(out)
     _draw(pair, examples, folder, out, job.seed, job.device)
-    return found, out
+    return evaluation, out
 
 
 def _trained_on(folder: Path) -> dict[str, str]:

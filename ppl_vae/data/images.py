@@ -118,8 +118,8 @@ class ImageData:
             >>> ImageData.from_tensor(torch.rand(5, 12, 10), binarize="none", name="noise")
             ImageData(noise, split=all, 5 images of (1, 12, 10), binarize=none)
         """
-        found = as_bytes(images, channels)
-        return cls(found, None if labels is None else as_labels(labels), **options)
+        labels = None if labels is None else as_labels(labels)
+        return cls(as_bytes(images, channels), labels, **options)
 
     @classmethod
     def from_folder(

@@ -111,21 +111,22 @@ def parents(
 
 def descendants(parents_of: Parents, site: str) -> set[str]:
     """Return the sites that depend on `site`, directly or through others, and `site` itself."""
-    found = {site}
-    while more := {name for name, above in parents_of.items() if above & found} - found:
-        found |= more
-    return found
+    family = {site}
+    while children := {name for name, above in parents_of.items() if above & family} - family:
+        family |= children
+    return family
 
 
 def _marked_parents(trace: Trace, track: _TrackLatents) -> Parents:
     sites = latent_sites(trace)
-    found = {}
+    parents_of = {}
     for name, site in sites.items():
         value = detach_provenance(site["value"]).detach()
         log_prob = site["fn"].log_prob(value)
         marks = set(get_provenance([log_prob, site["scale"], site["mask"]]))
-        found[name] = (marks | _reached(detach_provenance(log_prob), track)) & set(sites) - {name}
-    return found
+        marks |= _reached(detach_provenance(log_prob), track)
+        parents_of[name] = marks & set(sites) - {name}
+    return parents_of
 
 
 def _reached(output: Tensor, track: _TrackLatents) -> set[str]:

@@ -15,7 +15,7 @@ CLAIMS = ("unbiased", "biased", "exact")
 
 @dataclass(frozen=True)
 class Estimator:
-    """A ``pyro.infer.ELBO`` class and what it is said to do, as data.
+    """A ``pyro.infer.ELBO`` class and what it claims to do, as data.
 
     Attributes:
         cls: the class; it takes ``num_particles``.

@@ -1,4 +1,4 @@
-"""Whether an estimator can be right for a model and guide, found out before its first number."""
+"""Whether an estimator can be right for a model and guide, decided before its first number."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ def structure(draw: Draw, program: Program) -> tuple[Hashable, ...]:
     sites = [
         tuple(
             (name, (*map(type, layers(site["fn"])),), site["is_observed"])
-            for name, site in found.items()
+            for name, site in in_trace.items()
         )
-        for found in (sample_sites(t, lambda _: True) for t in (draw.model, draw.guide))
+        for in_trace in (sample_sites(t, lambda _: True) for t in (draw.model, draw.guide))
     ]
     weights = [same_weights(s, in_guide[n]) for n, s in latent_sites(draw.model).items()]
     arguments = [*enumerate(program.args), *sorted(program.kwargs.items())]

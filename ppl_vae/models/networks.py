@@ -110,11 +110,11 @@ class _Function:
         self._is_seen_through = bool(reached)
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[Any]:  # noqa: ANN401
+def _parts(value: Any, visited: set[int]) -> Iterator[Any]:  # noqa: ANN401
     """Yield the modules, and the trained tensors outside of them, that a function refers to."""
-    if id(value) in seen or isinstance(value, type):
+    if id(value) in visited or isinstance(value, type):
         return
-    seen.add(id(value))
+    visited.add(id(value))
     held: list[Any] = []
     if isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad):
         yield value
@@ -136,7 +136,7 @@ def _parts(value: Any, seen: set[int]) -> Iterator[Any]:  # noqa: ANN401
         held = [v for v in getattr(value, "__dict__", {}).values() if isinstance(v, nn.Module)]
     for each in held:
         each = getattr(each, "_torchdynamo_orig_callable", each)
-        yield from _parts(each, seen)
+        yield from _parts(each, visited)
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -149,13 +149,13 @@ def _names(code: CodeType) -> Iterator[str]:
 def _trained(output: object, batch: Tensor) -> Iterator[nn.Parameter]:
     """Yield the parameters to which gradients of `output` flow, but not through `batch`."""
     ahead = [t.grad_fn for t in tree_leaves(output) if isinstance(t, Tensor)]
-    seen = {*ahead, batch.grad_fn}
+    visited = {*ahead, batch.grad_fn}
     while ahead:
         node: Any = ahead.pop()
         if node is None:
             continue
         if isinstance(getattr(node, "variable", None), nn.Parameter):
             yield node.variable
-        new = {following for following, _ in node.next_functions} - seen
-        seen |= new
+        new = {following for following, _ in node.next_functions} - visited
+        visited |= new
         ahead += new

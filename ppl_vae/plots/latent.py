@@ -187,17 +187,17 @@ def _by_label(labels: ArrayLike | Sequence[object] | None, count: int) -> dict[s
     """Return which codes have which label, in the labels' order; "" is for those without."""
     if labels is None:
         return {"": np.ones(count, dtype=bool)}
-    found = np.asarray(labels)
-    if found.shape != (count,):
+    given = np.asarray(labels)
+    if given.shape != (count,):
         raise value_error(
             f"{count} labels, one per code",
-            f"shape {found.shape}",
+            f"shape {given.shape}",
             "Pass as many labels as codes, or None.",
         )
     missing = np.array(
-        [value is None or value != value or value == "" for value in found.tolist()]
+        [value is None or value != value or value == "" for value in given.tolist()]
     )
-    different = sorted(set(found[~missing].tolist()), key=lambda v: (isinstance(v, str), v))
+    different = sorted(set(given[~missing].tolist()), key=lambda v: (isinstance(v, str), v))
     if len(different) > MAX_LABELS:
         raise value_error(
             f"at most {MAX_LABELS} different labels",
@@ -205,4 +205,4 @@ def _by_label(labels: ArrayLike | Sequence[object] | None, count: int) -> dict[s
             "Pass coarser labels, or None.",
         )
     groups = {"": missing} if missing.any() else {}
-    return groups | {str(label): found == label for label in different}
+    return groups | {str(label): given == label for label in different}
