@@ -68,7 +68,7 @@ def floating(name: str, value: object) -> Tensor:
     """Return `value`, which must be a floating-point tensor.
 
     Raises:
-        TypeError: it is no tensor, or one of integers, booleans or complex numbers.
+        TypeError: it is not a tensor, or holds integers, booleans or complex numbers.
     """
     if not isinstance(value, Tensor):
         raise type_error(
@@ -178,7 +178,7 @@ def positive_number(name: str, value: object) -> float:
 
 
 def count(name: str, value: object, *, minimum: int = 1) -> int:
-    """Return `value`; raise TypeError for no int, ValueError below `minimum`."""
+    """Return `value`; raise TypeError unless it is an int, ValueError below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise type_error(f"{name} as an int", type(value).__name__, "Pass a whole number.")
     if value < minimum:

@@ -27,7 +27,7 @@ class ImagePair(Pair):
         num_pixels: channels x height x width.
 
     Raises:
-        TypeError: an entry of `image_shape` is no int.
+        TypeError: an entry of `image_shape` is not an int.
         ValueError: one of them is below 1, or `image_shape` is not three numbers.
     """
 
@@ -85,7 +85,7 @@ class VAE(ImagePair):
         **config: the subclass's further arguments.
 
     Raises:
-        TypeError: `latent_dim`, or an entry of `image_shape`, is no int.
+        TypeError: `latent_dim`, or an entry of `image_shape`, is not an int.
         ValueError: one of them is below 1, or `image_shape` is not three numbers.
     """
 

@@ -38,7 +38,7 @@ def elbo(
         (*batch), nats, summed over the n observations of a data set.
 
     Raises:
-        TypeError: `x` is no floating-point tensor, or another argument neither that nor a number.
+        TypeError: `x` is no floating-point tensor, or another argument neither one nor a number.
         ValueError: empty data, NaN or infinity, a rate or scale not above 0, shapes that do not
             broadcast.
 

@@ -47,7 +47,7 @@ def gradient_variance(
         observations).
 
     Raises:
-        TypeError: `x` is no floating-point tensor, or a rate or scale neither that nor a number.
+        TypeError: `x` is no floating-point tensor, or a rate or scale neither one nor a number.
         ValueError: an unknown estimator, empty data, NaN or infinity, a rate or scale not above 0,
             shapes that do not broadcast.
 

@@ -1,4 +1,4 @@
-"""The divergence of two Gamma distributions, as a sum of terms none of which is negative."""
+"""The divergence of two Gamma distributions, as a sum of non-negative terms."""
 
 from __future__ import annotations
 

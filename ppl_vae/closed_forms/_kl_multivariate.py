@@ -37,7 +37,7 @@ def kl_mvn_mvn(q_loc: Real, q_scale_tril: Tensor, p_loc: Real, p_scale_tril: Ten
         `(tr(P^-1 Q) - d + log det P - log det Q + |y|^2) / 2` for covariances Q, P, from the
         expectation of log q - log p; tr(P^-1 Q) = |M|^2, and determinants are products of
         diagonals. It is summed as squares off the diagonal of M plus `(m^2 - 1) / 2 - log m` on
-        it, none of which is negative. One step of refinement keeps the digits of M and y where
+        it, all non-negative. One step of refinement keeps the digits of M and y where
         the covariance of p is nearly singular.
 
     Example:

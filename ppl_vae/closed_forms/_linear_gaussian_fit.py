@@ -50,7 +50,7 @@ def maximum_likelihood(
         most s^2. Not differentiable with respect to x.
 
     Raises:
-        TypeError: `x` is no floating-point tensor or `latent_dim` no int.
+        TypeError: `x` is not a floating-point tensor or `latent_dim` not an int.
         ValueError: `x` is not (n, d), is empty or not finite; `latent_dim` is not in 1..d-1; or
             the examples vary in at most `latent_dim` directions (as all-equal ones do, or
             latent_dim + 1 of them): the noise scale would be 0, the likelihood unbounded; or
@@ -109,7 +109,7 @@ def covariance_eigenvalues(x: Tensor) -> Tensor:
         differentiable.
 
     Raises:
-        TypeError: `x` is no floating-point tensor.
+        TypeError: `x` is not a floating-point tensor.
         ValueError: `x` is not (n, d), is empty or not finite.
 
     Source:
@@ -147,7 +147,7 @@ def expected_active_units(
         Whole numbers (int64) of the shape of `noise_scale`.
 
     Raises:
-        TypeError: `x` is no floating-point tensor, or `latent_dim` no int.
+        TypeError: `x` is not a floating-point tensor, or `latent_dim` not an int.
         ValueError: `x` is not (n, d), is empty or not finite; `noise_scale` or `latent_dim` is
             not above 0; `threshold` is not in [0, 1).
 

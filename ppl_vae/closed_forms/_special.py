@@ -66,7 +66,7 @@ def _hazard(t: Tensor) -> Tensor:
 
 
 class _Cumulant(torch.autograd.Function):
-    """g's derivative of order 1 or more, whose derivative is the one of the next order."""
+    """A derivative of g, of order 1 or more; its own derivative is of the next order."""
 
     generate_vmap_rule = True
 

@@ -59,7 +59,7 @@ def log_evidence(x: Tensor, *, prior_rate: Real = 1.0, noise_scale: Real = 1.0) 
         (*batch), nats, summed over the n observations of a data set.
 
     Raises:
-        TypeError: `x` is no floating-point tensor, or another argument neither that nor a number.
+        TypeError: `x` is no floating-point tensor, or another argument neither one nor a number.
         ValueError: empty data, NaN or infinity, a rate or scale not above 0, shapes that do not
             broadcast.
 

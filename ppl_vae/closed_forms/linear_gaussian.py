@@ -51,7 +51,7 @@ def log_evidence(x: Tensor, weight: Tensor, loc: Real, noise_scale: Real) -> Ten
         Per example, (*batch), in nats; summed over the d dimensions.
 
     Raises:
-        TypeError: an argument is no floating-point tensor (nor a number, where one may stand).
+        TypeError: an argument is not a floating-point tensor (or number, where one will do).
         ValueError: wrong shapes, no data, a NaN or infinity, or a noise scale not above 0.
 
     Source:
@@ -85,7 +85,7 @@ def posterior(x: Tensor, weight: Tensor, loc: Real, noise_scale: Real) -> Multiv
         it is expanded, not copied.
 
     Raises:
-        TypeError: an argument is no floating-point tensor (nor a number, where one may stand).
+        TypeError: an argument is not a floating-point tensor (or number, where one will do).
         ValueError: wrong shapes, no data, a NaN or infinity, or a noise scale not above 0.
 
     Source:
@@ -129,7 +129,7 @@ def elbo(
         KL(q || posterior); a diagonal guide can bring that to 0 only where W'W is diagonal.
 
     Raises:
-        TypeError: an argument is no floating-point tensor (nor a number, where one may stand).
+        TypeError: an argument is not a floating-point tensor (or number, where one will do).
         ValueError: wrong shapes, no data, a NaN or infinity, or a scale not above 0.
 
     Source:
@@ -181,7 +181,7 @@ def elbo_full(
         `log_evidence` at the posterior's ``mean`` and ``scale_tril``.
 
     Raises:
-        TypeError: an argument is no floating-point tensor (nor a number, where one may stand).
+        TypeError: an argument is not a floating-point tensor (or number, where one will do).
         ValueError: wrong shapes, no data, a NaN or infinity, a noise scale not above 0, or an L
             that is not lower triangular with a diagonal above 0.
 

@@ -28,7 +28,7 @@ def as_bytes(images: Tensor | np.ndarray[Any, Any], channels: str | None = None)
 
 
 def as_labels(labels: object) -> Tensor:
-    """Return any sequence of integers as a tensor; raise TypeError if it is none."""
+    """Return any sequence of integers as a tensor; raise TypeError if it is not one."""
     try:
         return torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -37,8 +37,8 @@ class TraceAnalyticKL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
     Bias: none, bottom-up hierarchies included, where Pyro's ``TraceMeanField_ELBO`` is biased.
     Needs: reparameterised sites.
     Cost: one pass through guide and model; the first call, and each new structure, one more.
-    Source: the condition is the one in the docstring of Pyro's ``TraceMeanField_ELBO``, there not
-        checked but by the order of the sites.
+    Source: the condition is stated in the docstring of Pyro's ``TraceMeanField_ELBO``, which
+        checks only the order of the sites.
 
     Args:
         num_particles: draws in each estimate.

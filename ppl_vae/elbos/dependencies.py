@@ -18,7 +18,7 @@ from ppl_vae.elbos.traces import is_subsample, latent_sites
 
 Parents = dict[str, set[str]]
 
-# Functions whose results are no tensors, so that marks are lost.
+# Functions whose results are not tensors, so that marks are lost.
 _LEAVING = {
     *("item", "tolist", "numpy", "__array__", "__dlpack__", "equal", "allclose", "is_nonzero"),
     *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__"),

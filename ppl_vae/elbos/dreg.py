@@ -21,8 +21,8 @@ class TraceDReG_ELBO(TraceIWAE_ELBO):  # noqa: N801  (Pyro's naming)
     Estimand: the bound of `TraceIWAE_ELBO`.
     Gradient: unbiased for that bound; its signal-to-noise ratio does not fall with K.
     Bias: none.
-    Needs: reparameterised sites; every latent inside of the plate.
-    Cost: that of `TraceIWAE_ELBO`, and one pass back to the latents more.
+    Needs: reparameterised sites; every latent inside the plate.
+    Cost: that of `TraceIWAE_ELBO`, and one more pass back to the latents.
     Source: Tucker, Lawson, Gu and Maddison, Doubly Reparameterized Gradient Estimators, 2019,
         https://arxiv.org/abs/1810.04152, equation 8.
 

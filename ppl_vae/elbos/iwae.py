@@ -22,7 +22,7 @@ class TraceIWAE_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
     Gradient: its derivative along the reparameterised draws.
     Bias: none for this bound. The signal-to-noise ratio of the guide's gradient falls as
         1 / sqrt(K) (Rainforth and others 2018); `TraceDReG_ELBO` mends that.
-    Needs: reparameterised sites; every latent inside of the plate.
+    Needs: reparameterised sites; every latent inside the plate.
     Cost: K passes through guide and model, together if they are vectorised.
     Source: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2015,
         https://arxiv.org/abs/1509.00519, equation 8.

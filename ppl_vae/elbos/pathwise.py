@@ -103,7 +103,7 @@ class PathwiseELBO(ELBO):
             subsamples.
 
     Raises:
-        TypeError: `num_particles` is no int.
+        TypeError: `num_particles` is not an int.
         ValueError: `num_particles` below 1; at a step, a site that model or guide lacks, or masks
             that hide everything (looked for while Pyro validates).
         NotImplementedError: at a step, a draw of the guide that is not reparameterised.

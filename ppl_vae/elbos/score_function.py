@@ -38,7 +38,7 @@ class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
         **options: of ``pyro.infer.Trace_ELBO``.
 
     Raises:
-        TypeError: `num_particles` is no int.
+        TypeError: `num_particles` is not an int.
         ValueError: `num_particles` below 1; at a step, a site that model or guide lacks.
     """
 

@@ -19,10 +19,10 @@ class TraceSTL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
     from another too: the derivative goes through every draw, and through nothing else.
 
     Estimand: the ELBO.
-    Gradient: of the model's parameters as ever; of the guide's through the draws alone.
+    Gradient: of the model's parameters as usual; of the guide's through the draws alone.
     Bias: none.
     Needs: reparameterised sites.
-    Cost: one pass through guide and model, and one pass back to the latents more.
+    Cost: one pass through guide and model, and one more pass back to the latents.
     Source: Roeder, Wu and Duvenaud, Sticking the Landing, 2017, https://arxiv.org/abs/1703.09194.
 
     Args:

@@ -1,4 +1,4 @@
-"""Registered KL divergences that return a wrong number and do not say so; tests measure them."""
+"""Registered KL divergences that silently return a wrong number; tests measure them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ WRONG_KLS = (
 def wrong_where(q: Distribution, p: Distribution) -> str:
     """Return where the registered KL of two distributions is wrong, or nothing.
 
-    A formula that was registered over the one of torch or Pyro is not judged.
+    A formula registered in place of torch's or Pyro's is not judged.
     """
     for known in WRONG_KLS:
         if isinstance(q, known.q) and isinstance(p, known.p):

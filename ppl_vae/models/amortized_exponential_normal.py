@@ -28,7 +28,7 @@ class AmortizedExponentialNormal(ExponentialNormalModel):
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Raises:
-        TypeError: an argument is no number.
+        TypeError: an argument is not a number.
         ValueError: an argument is not finite and above 0.
 
     Example:

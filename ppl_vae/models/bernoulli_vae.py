@@ -29,7 +29,7 @@ class BernoulliVAE(VAE):
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Raises:
-        TypeError: a size is no int.
+        TypeError: a size is not an int.
         ValueError: a size is below 1, or the activation unknown.
 
     Example:

@@ -32,7 +32,7 @@ class ConvGaussianVAE(VAE):
         log_scale: log s, (); a parameter if it is learned, else a buffer.
 
     Raises:
-        TypeError: a size is no int, or `learn_scale` no bool.
+        TypeError: a size is not an int, or `learn_scale` not a bool.
         ValueError: a size is below 1.
 
     Example:

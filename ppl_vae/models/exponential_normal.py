@@ -103,7 +103,7 @@ class ExponentialNormal(ExponentialNormalModel):
         log_rate: the parameter; the guide's rate is its exponential.
 
     Raises:
-        TypeError: an argument is no number.
+        TypeError: an argument is not a number.
         ValueError: an argument is not finite and above 0.
 
     Example:

@@ -23,8 +23,9 @@ def pair_from_modules(
 
         z ~ Normal(0, I)    x | z ~ likelihood(decoder(z))    q(z | x) = Normal(encoder(x))
 
-    The pair holds the very modules, not copies: training one trains the other, and an objective
-    that calls the modules is one of the pair's parameters, as `ppl_vae.check_elbo` needs.
+    The pair holds the modules themselves, not copies: training one trains the other, and an
+    objective that calls the modules is one of the pair's parameters, as `ppl_vae.check_elbo`
+    needs.
 
     Modules that torch.compile has made run uncompiled in the pair. Where an example's output
     depends on its batch (BatchNorm in training mode), so do the pair's densities; see ``eval()``.

@@ -43,7 +43,7 @@ class GaussianChain(Pair):
             the names ``log_s1`` and ``log_s2``.
 
     Raises:
-        TypeError: a size or a parameter is no number.
+        TypeError: a size or a parameter is not a number.
         ValueError: an unknown guide or parameter, a size below 1, a scale not above 0.
 
     Example:

@@ -46,7 +46,7 @@ class HierarchicalVAE(ImagePair):
         latent_dim: length of the layer that the guide draws first.
 
     Raises:
-        TypeError: a size is no int.
+        TypeError: a size is not an int.
         ValueError: a size is below 1, fewer than two layers, an unknown guide, or not one hidden
             size per layer.
 

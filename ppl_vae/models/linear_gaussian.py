@@ -52,7 +52,7 @@ class LinearGaussian(Pair):
         encoder: ``weight`` V (k, d), ``loc`` u (k), ``log_scale`` of the guide, (k).
 
     Raises:
-        TypeError: a size is no int, or the scale no number.
+        TypeError: a size is not an int, or the scale not a number.
         ValueError: a size below 1, `latent_dim` not below `data_dim`, a scale not above 0.
 
     Example:

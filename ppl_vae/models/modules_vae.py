@@ -63,7 +63,7 @@ class ModulesVAE(Pair):
         self._encoder_form, self._decoder_form = encoder_form, decoder_form
         outputs = DECODER_OUTPUTS[likelihood]
         self._decoder_forms: list[Form] = [tuple(each.split(", ")) for each in outputs]
-        # Methods and functions are no modules; the modules that own them are registered below.
+        # Methods and functions are not modules; the modules that own them are registered below.
         vars(self)["_encode"], first = called("encoder", encoder)
         vars(self)["_decode"], second = called("decoder", decoder)
         parts = first + second

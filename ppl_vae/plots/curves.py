@@ -33,7 +33,7 @@ def elbo_history(
         The Axes, with one line a curve.
 
     Raises:
-        TypeError: a curve is no array of numbers.
+        TypeError: a curve is not an array of numbers.
         ValueError: a curve of another shape, or no curve with a value.
 
     Example:
@@ -83,7 +83,7 @@ def posterior_against_guide(
         The Axes.
 
     Raises:
-        TypeError: no arrays of numbers.
+        TypeError: an argument is not an array of numbers.
         ValueError: `z` and a density have shapes that differ or are not (points,), or there is no
             density.
 

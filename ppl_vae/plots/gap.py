@@ -47,7 +47,7 @@ def evidence_gap(
         The Axes, with one bar container a part, the legend outside.
 
     Raises:
-        TypeError: no arrays of numbers.
+        TypeError: an argument is not an array of numbers.
         ValueError: no part, shapes that differ, or as many labels as bars are not given.
 
     Example:

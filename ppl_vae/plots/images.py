@@ -28,7 +28,7 @@ def tile(images: ArrayLike, columns: int, *, gap: int = 0, fill: float = 0.0) ->
         the images are in colour.
 
     Raises:
-        TypeError: `images` is no array of numbers.
+        TypeError: `images` is not an array of numbers.
         ValueError: another shape, or `columns` below 1.
 
     Example:
@@ -74,7 +74,7 @@ def image_grid(
         The Axes; their one image is `tile`'s.
 
     Raises:
-        TypeError: `images` is no array of numbers.
+        TypeError: `images` is not an array of numbers.
         ValueError: images of another shape or not finite, `vmin` not below `vmax`, or `columns`
             below 1.
 
@@ -119,8 +119,8 @@ def reconstructions(
         The Axes.
 
     Raises:
-        TypeError: one of the two is no array of numbers.
-        ValueError: shapes that differ or are no images', images that are not finite, `vmin` not
+        TypeError: one of the two is not an array of numbers.
+        ValueError: shapes that differ or are not images', images that are not finite, `vmin` not
             below `vmax`, or `columns` below 1.
 
     Example:

@@ -43,7 +43,7 @@ def latent_scatter(
         The Axes, with one collection of points a label.
 
     Raises:
-        TypeError: `codes` is no array of numbers.
+        TypeError: `codes` is not an array of numbers.
         ValueError: codes of another shape, not one label per code, or too many different ones.
 
     Example:
@@ -99,7 +99,7 @@ def principal_components(codes: ArrayLike, count: int = 2) -> tuple[NDArray[Any]
         variance, from 0 to 1. A direction's sign is such that its largest entry is above 0.
 
     Raises:
-        TypeError: `codes` is no array of numbers.
+        TypeError: `codes` is not an array of numbers.
         ValueError: codes of another shape.
 
     Source:
@@ -147,7 +147,7 @@ def latent_walk(
         The Axes, in units of the codes.
 
     Raises:
-        TypeError: what `decode` returns is no array of numbers.
+        TypeError: what `decode` returns is not an array of numbers.
         ValueError: it is not one image per code; or `steps` is below 1, `extent` not above 0.
 
     Example:

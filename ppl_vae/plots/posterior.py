@@ -35,7 +35,7 @@ def posterior_plane(
     Args:
         first: values of the first dimension, (columns,), evenly spaced, rising.
         second: values of the second dimension, (rows,), likewise.
-        density: of the posterior, (rows, columns), at least 0; a constant factor is no matter.
+        density: of the posterior, (rows, columns), at least 0; a constant factor does not matter.
         ellipses: a Gaussian each, by name: its mean, (2,), and the Cholesky factor of its
             covariance, (2, 2), lower triangular.
         ax: where; a new figure if None.
@@ -47,7 +47,7 @@ def posterior_plane(
         The Axes, both dimensions to the same scale.
 
     Raises:
-        TypeError: no arrays of numbers.
+        TypeError: an argument is not an array of numbers.
         ValueError: shapes that do not fit, a density that is negative, not finite or 0
             everywhere, or a mass that is not between 0 and 1.
 
