@@ -58,7 +58,11 @@ def evaluate_folder(
         data=data or trained_on.get("data", job.data),
         binarize=binarize or trained_on.get("binarize", job.binarize),
     )
-    examples = _examples(pair, job, split, num_examples, int(trained_on.get("seed", job.seed)))
+    if pair.uses_images:
+        examples = job.images(split, pair)[slice(0, num_examples)]
+    else:  # the draws that `train` made
+        seed = int(trained_on.get("seed", job.seed))
+        examples = pair.sample(TOY_OBSERVATIONS, seed=seed)
     out = folder / FOLDER if out is None else out
     make_writable(out)
     with _progress(len(examples) if isinstance(examples, ImageData) else 1) as progress:
@@ -88,15 +92,6 @@ def _trained_on(folder: Path) -> dict[str, str]:
     binarize = re.search(r"binarize=(\w+)", text)
     settings = {"data": name and name[1], "binarize": binarize and binarize[1]}
     return {k: v for k, v in settings.items() if v} | {"seed": str(config.get("seed", 0))}
-
-
-def _examples(
-    pair: Pair, job: Job, split: str, count: int | None, seed: int
-) -> ImageData | Tensor:
-    """Return images, or for other pairs the draws that `train` makes for them."""
-    if not pair.uses_images:
-        return pair.sample(TOY_OBSERVATIONS, seed=seed)
-    return job.images(split, pair)[slice(0, count)]
 
 
 def _draw(

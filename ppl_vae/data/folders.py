@@ -125,7 +125,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Return whether the file's format says that the image is grey, or its palette does."""
+    """Return whether the image is grey by its format, or by its palette."""
     if image.mode != "P":
         return image.mode in GREY_MODES
     red, green, blue, _ = np.asarray(image.convert("RGBA")).transpose(2, 0, 1)
