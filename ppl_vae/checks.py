@@ -97,7 +97,7 @@ def floats(**values: Real) -> tuple[Tensor, ...]:
     devices = {t.device for t in tensors.values()}
     if len(devices) > 1:
         raise value_error(
-            "all arguments on one device", _listed(sorted(map(str, devices))), "Move them."
+            "all arguments on one device", ", ".join(sorted(map(str, devices))), "Move them."
         )
     dtypes = [tensor.dtype for tensor in tensors.values()] or [torch.get_default_dtype()]
     dtype = functools.reduce(torch.promote_types, dtypes)
@@ -193,7 +193,7 @@ def name(kind: str, value: object, known: Iterable[str]) -> str:
         return value
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
     remedy = f"Did you mean {close[0]!r}?" if close else "Choose one of them."
-    raise value_error(f"{kind} as one of {_listed(options)}", repr(value), remedy)
+    raise value_error(f"{kind} as one of {', '.join(options)}", repr(value), remedy)
 
 
 def _require(
@@ -208,7 +208,3 @@ def _require(
         came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {first}"
         raise value_error(f"{name}: {expected}", came, remedy)
     return value
-
-
-def _listed(options: list[str]) -> str:
-    return ", ".join(options)

@@ -75,13 +75,11 @@ def compare(
     if out is not None:
         make_writable(out)
     job = Job(data=data, data_dir=data_dir, num_epochs=epochs, device=device, seed=seed)
-    jobs = prepared(names, checkpoint, job)
     if "OMP_NUM_THREADS" not in os.environ:
         # Thousands of small operations: several threads would mostly wait for each other.
         torch.set_num_threads(1)
     console = Console()
-    for name, prepare in jobs.items():
-        pair, x = prepare()
+    for name, pair, x in prepared(names, checkpoint, job):
         result = compare_elbos(
             pair,
             x,

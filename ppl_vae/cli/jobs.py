@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,28 +57,20 @@ def untrained(name: str, job: Job) -> tuple[Pair, ImageData | Tensor, ImageData 
     return cls.suited_to(images.image_shape, seed=job.seed), images, job.images("test", cls)
 
 
-def trained(name: str, job: Job) -> tuple[Pair, Tensor]:
-    """Return the named pair, fitted if it is one of images, and examples to compare on."""
-    pair, data, _ = untrained(name, job)
-    if isinstance(data, ImageData):
-        print(f"fitting {name} to {job.data}, {job.num_epochs} epochs", file=sys.stderr)
-        fit(pair, data, num_epochs=job.num_epochs, device=job.device, seed=job.seed)
-    return pair, examples(pair, job)
-
-
 def prepared(
     names: list[str], checkpoint: Path | None, job: Job
-) -> dict[str, Callable[[], tuple[Pair, Tensor]]]:
-    """Return what makes the pairs to compare, by name: fitted ones, or the one in a folder."""
+) -> Iterator[tuple[str, Pair, Tensor]]:
+    """Yield the pairs to compare with name and examples: the one in a folder, or fitted ones."""
     if checkpoint is not None:
-        return {checkpoint.name: functools.partial(from_checkpoint, checkpoint, job)}
-    return {name: functools.partial(trained, name, job) for name in names}
-
-
-def from_checkpoint(folder: Path, job: Job) -> tuple[Pair, Tensor]:
-    """Return the pair that a run left in `folder`, and examples to compare on."""
-    pair = load_pair(folder)
-    return pair, examples(pair, job)
+        pair = load_pair(checkpoint)
+        yield checkpoint.name, pair, examples(pair, job)
+        return
+    for name in dict.fromkeys(names):
+        pair, data, _ = untrained(name, job)
+        if isinstance(data, ImageData):
+            print(f"fitting {name} to {job.data}, {job.num_epochs} epochs", file=sys.stderr)
+            fit(pair, data, num_epochs=job.num_epochs, device=job.device, seed=job.seed)
+        yield name, pair, examples(pair, job)
 
 
 def examples(pair: Pair, job: Job) -> Tensor:
