@@ -25,7 +25,7 @@ def deferred(elbo: ELBO) -> ELBO:
         elbo: any estimator; one whose class names none of the three is returned as it is.
     """
     # A Jit class is the same estimator, which torch.jit would trace.
-    cls = next(c for c in type(elbo).__mro__ if not c.__name__.startswith("Jit"))
+    cls: Any = next(c for c in type(elbo).__mro__ if not c.__name__.startswith("Jit"))
     rebound: dict[str, Any] = {}
     for name in dir(cls):
         function = inspect.getattr_static(cls, name)

@@ -1,0 +1,196 @@
+"""Is CompiledSVI a drop-in for SVI? Pyro's own tests run with both.
+
+    python experiments/drop_in.py --pyro DIR
+
+DIR is a copy of Pyro's repository (https://github.com/pyro-ppl/pyro); nothing of it is kept here.
+Each test runs once as it is and once with ``CompiledSVI`` in the place of ``SVI``; that it passes
+or not, and the loss of every step, must be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from ppl_vae import plots
+
+HERE = Path(__file__).parent
+FILES = (
+    "tests/infer/test_gradient.py",
+    "tests/infer/test_inference.py",
+    "tests/infer/test_enum.py",
+    "tests/infer/test_autoguide.py",
+    "tests/infer/test_valid_models.py",
+    "tests/infer/test_multi_sample_elbos.py",
+    "tests/contrib/easyguide/test_easyguide.py",
+)
+# A loss in one run and the other may differ by rounding that the steps before have carried on.
+SAME = 1e-6
+# From the third step on a step is one of many: the first is Pyro's, the second is traced.
+FIRST_STEPS = 2
+SMOKE = """
+import pyro, pyro.distributions as dist, torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
+from pyro.optim import Adam
+
+def model(x):
+    loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+def test_smoke():
+    pyro.clear_param_store()
+    pyro.set_rng_seed({seed})
+    svi = SVI(model, AutoNormal(model), Adam({{"lr": 0.01}}), Trace_ELBO())
+    losses = [svi.step(torch.ones(5)) for _ in range(5)]
+    assert losses[0] == losses[0]
+"""
+
+
+def main(
+    pyro: Annotated[Path | None, typer.Option(help="A copy of Pyro's repository.")] = None,
+    only: Annotated[str, typer.Option(help="Files whose names contain this.")] = "",
+    select: Annotated[str, typer.Option(help="Tests that pytest's -k selects.")] = "",
+    backend: Annotated[str, typer.Option(help="eager or inductor.")] = "eager",
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the smoke run; Pyro's tests set theirs.")] = 0,
+    device: Annotated[str, typer.Option(help="Only cpu.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = Path(
+        "out/drop_in"
+    ),
+    *,
+    smoke: Annotated[bool, typer.Option("--smoke", help="One small test of our own.")] = False,
+) -> None:
+    """Write one row a test and one a file; the exit code is 1 if a result differs."""
+    if pyro is None and not smoke:
+        raise typer.BadParameter("a copy of Pyro's repository is needed: pass --pyro DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if smoke or pyro is None:
+            (folder / "test_smoke.py").write_text(SMOKE.format(seed=seed))
+            files = ["test_smoke.py"]
+        else:
+            # Its tests alone: beside its sources they would not test the installed package.
+            shutil.copytree(pyro / "tests", folder / "tests")
+            files = [each for each in FILES if only in each]
+        rows = [row for file in files for row in both(folder, file, backend, select, jobs)]
+    tests = pd.DataFrame(rows)
+    tests.to_csv(out / "tests.csv", index=False)
+    table = summary(tests)
+    table.to_csv(out / "drop_in.csv", index=False)
+    print(table.to_string(index=False))
+    print(tests[tests.kind == "by Pyro"].why.value_counts().to_string())
+    draw(tests, out / "drop_in.png")
+    raise typer.Exit(int(bool((tests["result"] == "different").any())))
+
+
+def both(folder: Path, file: str, backend: str, select: str, jobs: int) -> list[dict[str, Any]]:
+    """Return a row for each test of a file, run with Pyro's class and with ours."""
+    expected, found = (run(folder, file, each, select, jobs) for each in ("pyro", backend))
+    return [
+        {"file": Path(file).name, "test": name.partition("::")[2], **compared(row, found[name])}
+        for name, row in expected.items()
+    ]
+
+
+def run(folder: Path, file: str, backend: str, select: str, jobs: int) -> dict[str, Any]:
+    """Run a file's tests in a process; return what they did, by their names."""
+    rows = folder / f"{Path(file).stem}-{backend}.jsonl"
+    paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "DROP_IN_BACKEND": backend,
+        "DROP_IN_ROWS": str(rows),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-n", str(jobs)]
+    command += ["-p", "drop_in_parts.recording", "-p", "no:cacheprovider", "-k", select, file]
+    subprocess.run(command, cwd=folder, env=environment, check=False, stdout=subprocess.DEVNULL)
+    lines = rows.read_text().splitlines() if rows.exists() else []
+    return {row["test"]: row for row in map(json.loads, lines)}
+
+
+def compared(expected: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return whether two runs of a test did the same, and how ours took its steps."""
+    losses, ours = (
+        [loss for each in row["objects"] for loss in each["losses"]] for row in (expected, found)
+    )
+    same = expected["outcome"] == found["outcome"] and len(losses) == len(ours)
+    same = same and bool(np.allclose(losses, ours, rtol=SAME, atol=SAME, equal_nan=True))
+    steps = [len(each["losses"]) for each in found["objects"]]
+    if not any(steps):
+        kind = "no step"
+    elif max(steps) < FIRST_STEPS:
+        kind = "one step"
+    else:
+        kind = "compiled" if any(each["compiled"] for each in found["objects"]) else "by Pyro"
+    return {
+        "outcome": expected["outcome"],
+        "result": "same" if same else "different",
+        "steps": sum(steps),
+        "kind": kind,
+        "why": next((each["why"] for each in found["objects"] if each["why"]), ""),
+        "pyro ms": milliseconds(expected),
+        "ours ms": milliseconds(found),
+    }
+
+
+def milliseconds(row: dict[str, Any]) -> float:
+    """Return the median time of a step, from the third one on."""
+    times = [second for each in row["objects"] for second in each["seconds"][FIRST_STEPS:]]
+    return 1e3 * float(np.median(times)) if times else np.nan
+
+
+def summary(tests: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each file."""
+    rows = []
+    for file, group in tests.groupby("file", sort=False):
+        kinds = Counter(group.kind)
+        several = kinds["compiled"] + kinds["by Pyro"]
+        fast = group[group.kind == "compiled"]
+        rows.append(
+            {
+                "file": file,
+                "tests": len(group),
+                "different": int((group["result"] == "different").sum()),
+                "no step": kinds["no step"],
+                "one step": kinds["one step"],
+                "several": several,
+                "compiled": kinds["compiled"],
+                "times as fast": round(float((fast["pyro ms"] / fast["ours ms"]).median()), 2),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def draw(tests: pd.DataFrame, path: Path) -> None:
+    """Draw each compiled test's step by Pyro against ours."""
+    fast = tests[(tests.kind == "compiled") & tests["ours ms"].notna()]
+    figure, axes = plots.subplots(1, 1, size=(5.0, 4.0))
+    ax = axes[0][0]
+    for file, group in fast.groupby("file"):
+        ax.loglog(group["pyro ms"], group["ours ms"], ".", label=str(file))
+    ax.axline((1, 1), (2, 2), color=plots.GREY, linestyle="--")
+    ax.set_xlabel("a step of Pyro's SVI [ms]")
+    ax.set_ylabel("the same step by its graph [ms]")
+    if len(fast):
+        ax.legend(fontsize=7)
+    figure.savefig(path, dpi=plots.DPI)
+
+
+if __name__ == "__main__":
+    typer.run(main)
