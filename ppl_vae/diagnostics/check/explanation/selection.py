@@ -115,16 +115,16 @@ def explain(table: Regression, *, ignore_constants: bool, exact: bool) -> Explan
 
 def _simplest(table: Regression, *, ignore: bool, exact: bool) -> Explanation | None:
     best: Explanation | None = None
-    known = table.samples[0].columns
     right = right_fit(table, ignore=ignore)
     for candidate in candidates(table):
+        known = table.samples[0].columns
         columns = [*candidate.roles.values(), *candidate.noise]
         if not known.keys() >= set(columns):
             continue  # a column was not finite somewhere
         scored, right_scored = table, right
         if candidate.far in known:
-            scored = table.where_zero(candidate.far)
-            if len(scored) < FEWEST:
+            scored = table.where_zero(candidate.far, at_least=FEWEST)
+            if scored is None:
                 continue
             if scored is not table:
                 right_scored = right_fit(scored, ignore=ignore)

@@ -119,7 +119,8 @@ def _normal_parts(
     latents: dict[str, Site], priors: dict[str, Site], blank: Tensor
 ) -> dict[str, Tensor]:
     """Return what the two terms of Normal latents are made of, and functions of these."""
-    found = {f"batch free bits {floor}": blank for floor in FREE_BITS}
+    found: dict[str, Tensor] = {}
+    by_dimension = all(event_dims(site) == 1 for site in latents.values())
     for name, site in latents.items():
         q: Any = base(site["fn"])
         p: Any = base(priors[name]["fn"])
@@ -137,7 +138,7 @@ def _normal_parts(
         }
         for floor in FREE_BITS:
             parts[f"free bits {floor}"] = -kl.clamp_min(floor)
-            if dims == 1 and kl.dim() >= 2:
+            if by_dimension and kl.dim() >= 2:
                 parts[f"batch free bits {floor}"] = -kl.mean(-2, keepdim=True).clamp_min(floor)
         for part, value in parts.items():
             found[part] = found.get(part, blank) + summed(value.expand(shape), blank, dims)

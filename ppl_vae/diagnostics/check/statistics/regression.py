@@ -63,9 +63,11 @@ class Regression:
         self._split.pop(name, None)
         return name
 
-    def where_zero(self, column: str) -> Regression:
-        """Return the table of those settings at which a column is 0 at all draws."""
+    def where_zero(self, column: str, *, at_least: int) -> Regression | None:
+        """Return the table of the settings at which a column is 0 at all draws, if not too few."""
         kept = [sample for sample in self.samples if not sample.columns[column].any()]
+        if len(kept) < at_least:
+            return None
         if len(kept) == len(self.samples):
             return self
         return Regression(kept, matched=self.matched, tolerance=self.tolerance)
