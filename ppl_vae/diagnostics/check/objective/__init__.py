@@ -18,7 +18,6 @@ from ppl_vae.diagnostics.check.objective.noise_recorder import EXPONENTIAL, HALF
 from ppl_vae.diagnostics.check.objective.restoring import (
     Values,
     as_found,
-    fingerprint,
     in_single,
     start_streams,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "arrange",
     "as_found",
     "completed",
-    "fingerprint",
     "fresh_noise",
     "has_score",
     "in_single",

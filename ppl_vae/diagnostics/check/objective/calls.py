@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.diagnostics.check.objective.restoring import Values, fingerprint, unchanged
+from ppl_vae.diagnostics.check.objective.restoring import Values
 from ppl_vae.pair import Pair
 
 KINDS = {"elbo": 1.0, "loss": -1.0}
@@ -67,7 +67,7 @@ class Objective:
                 parameters; or the call changed the parameters.
         """
         parameters = list(self._pair.parameters())
-        before = fingerprint(parameters)
+        before = Values(parameters)
         value = self(x)
         self.refuse_changes(before)
         if not bool(value.isfinite()):
@@ -97,9 +97,9 @@ class Objective:
                 )
             )
 
-    def refuse_changes(self, before: list[Tensor]) -> None:
-        """Raise ValueError if the parameters are not what `fingerprint` saw."""
-        if not unchanged(list(self._pair.parameters()), before):
+    def refuse_changes(self, before: Values) -> None:
+        """Raise ValueError unless the parameters have the values of `before`."""
+        if not before.are_in(self._pair.parameters()):
             raise ValueError(
                 checks.message(
                     "an objective that leaves the parameters alone",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,8 +24,8 @@ def as_found(pair: Pair, seed: int) -> Iterator[None]:
     parameters require a gradient, Pyro's param store and validation, whether autograd records,
     and the random states of torch, numpy and Python.
     """
-    parameters, buffers = list(pair.parameters()), list(pair.buffers())
-    values = [(t, t.detach().clone()) for t in (*parameters, *buffers)]
+    parameters = list(pair.parameters())
+    values = Values([*parameters, *pair.buffers()])
     gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in parameters]
     needs = [(p, p.requires_grad) for p in parameters]
     modes = [(module, module.training) for module in pair.modules()]
@@ -39,8 +39,7 @@ def as_found(pair: Pair, seed: int) -> Iterator[None]:
         ):
             yield
     finally:
-        for tensor, value in values:
-            tensor.data.copy_(value)
+        values.put_back()
         for parameter, needed in needs:
             parameter.requires_grad_(needed)
         for parameter, gradient, value in gradients:
@@ -75,34 +74,28 @@ def start_streams(number: int, device: torch.device) -> None:
 
 
 class Values:
-    """What some parameters or buffers hold, to be put back between two states of a check."""
+    """Copies of what some parameters or buffers hold, to compare with or to put back."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         self._tensors = list(tensors)
         self._values = [tensor.detach().clone() for tensor in self._tensors]
 
     def put_back(self) -> None:
-        """Make all values what they were when this was made."""
+        """Give the tensors the values that they had when they were copied."""
         for tensor, value in zip(self._tensors, self._values, strict=True):
             tensor.data.copy_(value)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Put all values back at the end of a block."""
+        """Put the values back at the end of a block."""
         try:
             yield
         finally:
             self.put_back()
 
-
-def fingerprint(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Return copies to compare the parameters with later."""
-    return [parameter.detach().clone() for parameter in parameters]
-
-
-def unchanged(parameters: Sequence[Tensor], before: list[Tensor]) -> bool:
-    """Return whether the parameters hold what `fingerprint` saw, bit by bit (NaN included)."""
-    return all(
-        torch.equal(p.detach(), b) or bool((p.detach() == b).logical_or(b.isnan()).all())
-        for p, b in zip(parameters, before, strict=True)
-    )
+    def are_in(self, tensors: Iterable[Tensor]) -> bool:
+        """Return whether some tensors hold the values, bit by bit (NaN included)."""
+        return all(
+            torch.equal(t.detach(), v) or bool((t.detach() == v).logical_or(v.isnan()).all())
+            for t, v in zip(tensors, self._values, strict=True)
+        )

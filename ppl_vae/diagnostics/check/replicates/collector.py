@@ -14,7 +14,7 @@ from ppl_vae.diagnostics.check.objective import (
     Objective,
     Recorder,
     Transform,
-    fingerprint,
+    Values,
     fresh_noise,
     start_streams,
 )
@@ -113,7 +113,7 @@ class Collector:
         return derive(self._seed, "objective", number, replicates)
 
     def _evaluate(self, visit: Visit, x: Tensor, replicates: int) -> None:
-        before = fingerprint(list(self._pair.parameters()))
+        before = Values(self._pair.parameters())
         for _ in range(replicates):
             recorder = Recorder()
             with nullcontext() if self.matched is False else recorder:
