@@ -1,4 +1,4 @@
-"""The noise that a function drew from torch, as draws of the latents, and given to a guide."""
+"""Standard noise as draws of a guide's latents: read from a recording, drawn, injected."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import is_reparameterised
 
 LAYOUTS = ("particles first", "examples first")
-# Families whose draws torch differentiates with an error: near a probability of 1/2 the inverse of
-# this one's distribution function cancels, in float32 by a sixth of the gradient.
+# Families whose draws torch differentiates inaccurately. Near a probability of 1/2 the inverse of
+# the distribution function of this one suffers from cancellation: in float32 the gradient is off
+# by a sixth.
 INEXACT = ("ContinuousBernoulli",)
 _KINDS = {"Normal": NORMAL, "Exponential": EXPONENTIAL}
 
@@ -56,29 +57,34 @@ def arrange(
         batch: the number of examples; 0 where they have no dimension of their own.
         layout: which of particles and examples comes first in a tensor of several particles.
     """
-    found: dict[str, Tensor] = {}
+    arranged: dict[str, Tensor] = {}
     for kind in {latent.kind for latent in latents}:
-        wanted = [latent for latent in latents if latent.kind == kind]
-        stream = draws[kind] or _from_uniform(kind, draws[UNIFORM])
-        stream = of_latents(stream, wanted, batch)
-        if not stream or len(stream) % len(wanted):
+        same_kind = [latent for latent in latents if latent.kind == kind]
+        stream = draws[kind]
+        if kind == EXPONENTIAL and not stream:
+            # By the inverse distribution function.
+            stream = [-(-uniform).log1p() for uniform in draws[UNIFORM]]
+        stream = of_latents(stream, same_kind, batch)
+        if not stream or len(stream) % len(same_kind):
             return None
-        for place, latent in enumerate(wanted):
-            parts = []
-            for tensor in stream[place :: len(wanted)]:
-                part = _particles(tensor, latent, max(batch, 1), layout)
-                if part is None:
-                    return None
-                parts.append(part)
+        for place, latent in enumerate(same_kind):
+            tensors, shape = stream[place :: len(same_kind)], latent.event_shape
+            size = max(batch, 1) * shape.numel()
+            if any(tensor.numel() == 0 or tensor.numel() % size for tensor in tensors):
+                return None
+            if layout == LAYOUTS[0]:
+                parts = [t.reshape(-1, max(batch, 1), *shape) for t in tensors]
+            else:
+                parts = [t.reshape(max(batch, 1), -1, *shape).transpose(0, 1) for t in tensors]
             noise = torch.cat(parts)
-            found[latent.name] = noise if batch else noise[:, 0]
-    if len({len(noise) for noise in found.values()}) != 1:
+            arranged[latent.name] = noise if batch else noise[:, 0]
+    if len({len(noise) for noise in arranged.values()}) != 1:
         return None
-    return found
+    return arranged
 
 
 def of_latents(stream: list[Tensor], latents: list[Latent], batch: int) -> list[Tensor]:
-    """Return those tensors that look like noise of the latents, or all if none does."""
+    """Return the tensors that look like noise of the latents, or all of them if none does."""
     shapes = [latent.event_shape for latent in latents]
     sizes = {max(batch, 1) * shape.numel() for shape in shapes}
 
@@ -93,10 +99,11 @@ def of_latents(stream: list[Tensor], latents: list[Latent], batch: int) -> list[
 def completed(
     draws: dict[str, list[Tensor]], latents: list[Latent], batch: int
 ) -> dict[str, Tensor] | None:
-    """Return noise for one latent of which only the first of all dimensions was drawn, or None.
+    """Return noise for a single latent if only its first dimension was drawn, else None.
 
-    The others are drawn here, so that the whole is noise as the guide draws it. What shared the
-    one number among them differs from the truth at this noise, and is a formula of its own.
+    The other dimensions are drawn here, so that the result is noise as the guide draws it. An
+    objective that shares one number among them differs from the truth at this noise; there are
+    formulas for that.
 
     Args:
         draws: what a `Recorder` saw.
@@ -117,21 +124,6 @@ def completed(
     return {latent.name: noise}
 
 
-def _particles(tensor: Tensor, latent: Latent, batch: int, layout: str) -> Tensor | None:
-    size = batch * latent.event_shape.numel()
-    if tensor.numel() == 0 or tensor.numel() % size:
-        return None
-    if layout == LAYOUTS[0]:
-        return tensor.reshape(-1, batch, *latent.event_shape)
-    return tensor.reshape(batch, -1, *latent.event_shape).transpose(0, 1)
-
-
-def _from_uniform(kind: str, stream: list[Tensor]) -> list[Tensor]:
-    if kind != EXPONENTIAL:
-        return []
-    return [-(-tensor).log1p() for tensor in stream]
-
-
 Transform = Callable[[Any, Tensor], Tensor]
 
 
@@ -140,8 +132,8 @@ class Inject(Messenger):
 
     Args:
         noise: site to standard noise, (particles, *batch, *event_shape).
-        transform: from a site's base distribution and its noise to the draw; None is the right
-            one, any other a mistake to try out.
+        transform: from a site's base distribution and its noise to the draw; None for the right
+            one, any other is a mistake to try out.
     """
 
     def __init__(self, noise: dict[str, Tensor], transform: Transform | None = None) -> None:
@@ -156,12 +148,12 @@ class Inject(Messenger):
 
 
 def has_score(fn: Any) -> bool:  # noqa: ANN401
-    """Return whether a draw's gradient is taken by its log-density, not through the draw."""
+    """Return whether the gradient goes through the log-density of a draw, not through the draw."""
     return not is_reparameterised(fn) or type(base(fn)).__name__ in INEXACT
 
 
 class WithoutPathwise(Messenger):
-    """Draws what `has_score` without the gradient that it would pass back."""
+    """Detaches the draws for which `has_score` is true."""
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if msg["value"] is None and has_score(msg["fn"]):
