@@ -119,7 +119,7 @@ class ValueCheck:
             still = ValueCheck(
                 self._pair,
                 self._objective,
-                Truth(self._pair, self._x, steady=True),
+                Truth(self._pair, self._x, without_dropout=True),
                 self._settings,
                 self._x,
                 budget=self._budget,

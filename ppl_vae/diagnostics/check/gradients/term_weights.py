@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.truth import ENTROPY, LIKELIHOOD, PRIOR
 from ppl_vae.diagnostics.estimate import Estimate
 
-NAMES = (LIKELIHOOD, PRIOR, ENTROPY)
+NAMES = ("log_likelihood", "log_prior", "entropy")
 
 
 def regressed(

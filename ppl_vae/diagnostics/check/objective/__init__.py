@@ -14,7 +14,13 @@ from ppl_vae.diagnostics.check.objective.latent_noise import (
     has_score,
     of_latents,
 )
-from ppl_vae.diagnostics.check.objective.noise_recorder import EXPONENTIAL, HALF, UNIFORM, Recorder
+from ppl_vae.diagnostics.check.objective.noise_recorder import (
+    EXPONENTIAL,
+    HALF,
+    NORMAL,
+    UNIFORM,
+    Recorder,
+)
 from ppl_vae.diagnostics.check.objective.restoring import (
     Values,
     as_found,
@@ -26,6 +32,7 @@ __all__ = [
     "EXPONENTIAL",
     "HALF",
     "LAYOUTS",
+    "NORMAL",
     "UNIFORM",
     "Inject",
     "Latent",

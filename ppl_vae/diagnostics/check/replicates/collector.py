@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.check.objective import (
     LAYOUTS,
+    NORMAL,
     Objective,
     Recorder,
     Transform,
@@ -138,7 +139,8 @@ class Collector:
             shares.append(self._unexplained())
         self._layout = int(np.argmin(shares))
         matched = min(shares) < MATCHED_BELOW
-        if not matched and self._truth.is_normal:
+        latents = self._truth.latents or []
+        if not matched and all(latent.kind == NORMAL for latent in latents):
             matched = self._unexplained(faint=True) < MATCHED_BELOW
         self.seen.shares &= matched
         return matched

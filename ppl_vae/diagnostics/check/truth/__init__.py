@@ -8,18 +8,9 @@ from ppl_vae.diagnostics.check.truth.per_example import (
     scored,
     summed,
 )
-from ppl_vae.diagnostics.check.truth.terms import (
-    ENTROPY,
-    LIKELIHOOD,
-    PRIOR,
-    Truth,
-    latent_sites_of,
-)
+from ppl_vae.diagnostics.check.truth.terms import Truth, latent_sites_of
 
 __all__ = [
-    "ENTROPY",
-    "LIKELIHOOD",
-    "PRIOR",
     "Terms",
     "Truth",
     "closed_kl",

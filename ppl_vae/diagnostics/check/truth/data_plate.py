@@ -17,7 +17,7 @@ NAME = "data"
 class Plates:
     """The plates of a pair's guide and model.
 
-    The one over the examples is that of the name `data`, or another whose size is the number of
+    The plate over the examples is the one named `data`, or else one whose size is the number of
     examples, also when there is one example less.
 
     Args:
@@ -27,36 +27,36 @@ class Plates:
         model: a trace of its model.
 
     Attributes:
-        nesting: how many dimensions they take.
-        of_examples: the name of that over the examples, or None.
+        nesting: the number of dimensions that they take.
+        of_examples: the name of the plate over the examples, or None.
 
     Raises:
-        NotImplementedError: that plate chooses among the examples, or is not the innermost.
+        NotImplementedError: that plate subsamples the examples, or is not the innermost.
     """
 
     def __init__(self, pair: Pair, x: Tensor, guide: Any, model: Any) -> None:  # noqa: ANN401
         frames = [*_frames(guide), *_frames(model)]
         self.nesting = max((-frame.dim for frame in frames), default=0)
         count = pair.num_examples(x)
-        found = [frame for frame in frames if frame.name == NAME]
+        plate = next((frame for frame in frames if frame.name == NAME), None)
         self._fewer: Any = None
-        if not found and count > 1:
+        if plate is None and count > 1:
             self._fewer = poutine.trace(pair.guide).get_trace(x[:-1])
             trace: Any = poutine.trace(poutine.replay(pair.model, self._fewer)).get_trace(x[:-1])
             less = {frame.name for frame in _frames(trace) if frame.size == count - 1}
-            found = [frame for frame in frames if frame.size == count and frame.name in less]
-        self.of_examples = found[0].name if found else None
-        if found and (found[0].size != count or found[0].dim != -1):
+            plate = next((f for f in frames if f.size == count and f.name in less), None)
+        self.of_examples = None if plate is None else plate.name
+        if plate is not None and (plate.size != count or plate.dim != -1):
             raise NotImplementedError(
                 checks.message(
-                    f"the plate {found[0].name!r} over all {count} examples, innermost (dim=-1)",
-                    f"one over {found[0].size} at dim={found[0].dim}",
+                    f"the plate {plate.name!r} over all {count} examples, innermost (dim=-1)",
+                    f"one over {plate.size} at dim={plate.dim}",
                     "Leave subsample_size out, and open other plates before it, or use to_event.",
                 )
             )
 
     def is_by_example(self, site: Site) -> bool:
-        """Return whether each example has a part of a guide's latent, of one shape at any size."""
+        """Return whether each example has its own part of a latent, of the same shape for all."""
         if self.of_examples is not None:
             return [frame.name for frame in site["cond_indep_stack"]] == [self.of_examples]
         if self._fewer is None:

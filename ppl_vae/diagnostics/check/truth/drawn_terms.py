@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,13 +19,13 @@ class Terms:
         likelihood: log p(x | z), (particles, examples), in nats.
         prior: site to log p(z), likewise, at the draws.
         entropy: site to -log q(z), likewise, at the draws.
-        prior_closed: site to its expectation given the site's parents, where that is known and
-            may be used.
-        entropy_closed: likewise.
-        score: log q of the draws that are not reparameterised, likewise, whose gradient by the
-            guide's parameters carries that of the draws; None if there are none.
-        model: the traces' sites, for what else is to be read from them.
-        guide: likewise.
+        prior_closed: site to the expectation of its log-prior given the site's parents, where
+            that is known and may be used.
+        entropy_closed: likewise for the entropy.
+        score: log q of the draws that are not reparameterised, (particles, examples); its
+            gradient by the guide's parameters stands for that of the draws. None if all are.
+        model: the sites of the model's trace.
+        guide: the sites of the guide's trace.
     """
 
     likelihood: Tensor
@@ -66,8 +66,7 @@ class Terms:
 def stacked(rows: list[Terms]) -> Terms:
     """Return the terms of several particles that were run one by one."""
 
-    def joined(name: str) -> Any:  # noqa: ANN401
-        values = [getattr(row, name) for row in rows]
+    def joined(values: list[Any]) -> Any:  # noqa: ANN401
         if values[0] is None:
             return None
         if isinstance(values[0], dict):
@@ -75,12 +74,12 @@ def stacked(rows: list[Terms]) -> Terms:
         return torch.cat(values)
 
     names = ("likelihood", "prior", "entropy", "prior_closed", "entropy_closed", "score")
-    return Terms(
-        **{name: joined(name) for name in names}, model=rows[0].model, guide=rows[0].guide
+    return replace(
+        rows[0], **{name: joined([getattr(row, name) for row in rows]) for name in names}
     )
 
 
 def _less_others(values: Tensor) -> Tensor:
-    """Return each particle's value less the mean of the others'; one particle's as it is."""
+    """Return each particle's value less the mean of the others; a single one as it is."""
     count = len(values)
     return values if count == 1 else (values - values.mean(0)) * (count / (count - 1))

@@ -14,7 +14,7 @@ from ppl_vae.elbos.weights import PARTICLES
 
 
 def event_dims(site: Site) -> int:
-    """Return how many dimensions of a site's value belong to one example."""
+    """Return the number of dimensions of a site's value that belong to one example."""
     return len(site["fn"].event_shape)
 
 
@@ -35,31 +35,28 @@ def scored(site: Site, value: Tensor, blank: Tensor, *, masked: bool = True) -> 
     if mask is not None:
         value = torch.where(mask, value, torch.zeros_like(value))
     value = value.sum(list(range(-dims, 0))) if dims else value
-    return summed(over_plates(site, value), blank, 0)
-
-
-def over_plates(site: Site, value: Tensor) -> Tensor:
-    """Return numbers summed over plates within an example, such as that of time."""
+    # Over plates within an example, such as that of time.
     frames = [f for f in site["cond_indep_stack"] if f.name != PARTICLES and f.dim is not None]
     inner = [f.dim for f in frames if 1 < -f.dim <= value.dim()]
-    return value.sum(inner) if inner else value
+    return summed(value.sum(inner) if inner else value, blank, 0)
 
 
 def mask_of(site: Site) -> Tensor | None:
     """Return the mask of a site's single numbers, wherever it was set; None for no mask."""
     fn: Any = site["fn"]
-    end = len(base(fn).event_shape)
-    found = [(site["mask"], len(fn.event_shape) - end)]
-    while fn is not base(fn):
+    inner = base(fn)
+    masks = [(site["mask"], fn)]
+    while fn is not inner:
         if type(fn).__name__ == "MaskedDistribution":
-            found.append((fn._mask, len(fn.event_shape) - end))
+            masks.append((fn._mask, fn))
         fn = fn.base_dist
-    whole = None
-    for mask, dims in found:
+    joint = None
+    for mask, masked in masks:
         if torch.is_tensor(mask):
+            dims = len(masked.event_shape) - len(inner.event_shape)
             mask = mask.bool().reshape(*mask.shape, *[1] * dims)
-            whole = mask if whole is None else whole & mask
-    return whole
+            joint = mask if joint is None else joint & mask
+    return joint
 
 
 def closed_kl(right: Terms, name: str, blank: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from ppl_vae.diagnostics.check.objective import (
 )
 from ppl_vae.diagnostics.check.truth.data_plate import Plates
 from ppl_vae.diagnostics.check.truth.drawn_terms import Terms, stacked
-from ppl_vae.elbos.closed_kl import base, registered_kl
-from ppl_vae.elbos.kl_plan import CLOSED_FORM, SitePlan, plan_sites
+from ppl_vae.elbos.closed_kl import registered_kl
+from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import (
     Site,
@@ -38,8 +38,6 @@ from ppl_vae.elbos.traces import (
 from ppl_vae.elbos.weights import PARTICLES
 from ppl_vae.pair import Pair
 
-LIKELIHOOD, PRIOR, ENTROPY = "log_likelihood", "log_prior", "entropy"
-
 
 class Truth:
     """Runs a pair's guide and model on many particles at once.
@@ -47,13 +45,12 @@ class Truth:
     Args:
         pair: the pair.
         x: data to run both on once, to learn which sites there are.
-        steady: whether dropout, if there is any, is held at its mean whenever they are run.
+        without_dropout: whether dropout is held at its mean whenever the two are run.
 
     Attributes:
         sites: the model's latents.
         latents: those of the guide whose draws are known functions of standard noise; None
             unless all are, and belong to one example each.
-        is_normal: whether every latent of the guide is.
         has_scores: whether a draw of the guide is not reparameterised.
         has_plate: whether examples have a dimension of their own.
         drops: whether a dropout layer of the pair is on.
@@ -61,7 +58,7 @@ class Truth:
         invalid: the latents whose closed forms exist and have the wrong expectation.
     """
 
-    def __init__(self, pair: Pair, x: Tensor, *, steady: bool = False) -> None:
+    def __init__(self, pair: Pair, x: Tensor, *, without_dropout: bool = False) -> None:
         self._pair, self._buffers = pair, Values(pair.buffers())
         with self._buffers.kept():
             with Recorder() as recorder:
@@ -75,22 +72,18 @@ class Truth:
         self.drops = any(isinstance(m, _DropoutNd) and m.training for m in pair.modules())
         self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
-        self.has_scores = any(has_score(site["fn"]) for site in latent_sites(guide).values())
-        found = [
-            Latent.of(n, site["fn"]) if plates.is_by_example(site) else None
-            for n, site in latent_sites(guide).items()
-        ]
-        known = [latent for latent in found if latent is not None]
-        self.latents = known if len(known) == len(found) else None
-        self.is_normal = all(
-            type(base(site["fn"])).__name__ == "Normal" for site in latent_sites(guide).values()
-        )
+        in_guide = latent_sites(guide)
+        self.has_scores = any(has_score(site["fn"]) for site in in_guide.values())
+        by_example = [(n, site) for n, site in in_guide.items() if plates.is_by_example(site)]
+        latents = [latent for n, site in by_example if (latent := Latent.of(n, site["fn"]))]
+        self.latents = latents if len(latents) == len(in_guide) else None
         self.closed = [n for n, p in plan.items() if p.how == CLOSED_FORM and p.source == n]
-        self.invalid = [n for n, p in plan.items() if not p.is_valid and _has_formula(p)]
+        self.invalid = [n for n, p in plan.items() if not p.is_valid and "descends" in p.why]
         normalised = (m for m in pair.modules() if isinstance(m, _BatchNorm))
-        self._vectorised = not any(m.training for m in normalised) and self._can_vectorise(
-            x, None if steady else recorder.dropped
-        )
+        self._vectorised = not any(m.training for m in normalised)
+        if self._vectorised:
+            dropped = None if without_dropout else recorder.dropped
+            self._vectorised = self._can_vectorise(x, dropped)
 
     def run(
         self,
@@ -119,8 +112,8 @@ class Truth:
         return stacked(rows)
 
     def _can_vectorise(self, x: Tensor, dropped: int | None) -> bool:
-        # A program that was not written for a dimension of particles is run once for each, and
-        # so is one whose dropout would be shared by all of them.
+        # A program that was not written for a dimension of particles is run once for each
+        # particle. So is one whose particles would share their dropout.
         try:
             with torch.no_grad(), Recorder() as recorder:
                 terms = self._terms(x, 3, None, None)
@@ -143,9 +136,11 @@ class Truth:
     ) -> Terms:
         pair = self._pair
         plate: Any = nullcontext()
-        if self._vectorised_or_unknown(count):
+        if self._vectorised:
             plate = pyro.plate(PARTICLES, count, dim=-1 - self._nesting)
-        inject: Any = nullcontext() if noise is None else Inject(self._fit(noise), transform)
+        elif noise is not None:
+            noise = {name: value[0] for name, value in noise.items()}
+        inject: Any = nullcontext() if noise is None else Inject(noise, transform)
         with self._buffers.kept(), poutine.block(), WithoutPathwise(), plate:
             with inject:
                 guide: Any = poutine.trace(pair.guide).get_trace(x)
@@ -186,7 +181,7 @@ class Truth:
     def _score(
         self, sites: Iterable[Site], by_example: Callable[[Site, Tensor], Tensor], examples: int
     ) -> Tensor | None:
-        """Return log q of what is not reparameterised; what examples share counts for each."""
+        """Return log q of the draws that are not reparameterised; a shared one counts for each."""
         parts = [
             by_example(s, s["log_prob"]) * (1 if self._in_plate(s) else examples)
             for s in sites
@@ -194,20 +189,12 @@ class Truth:
         ]
         return sum(parts[1:], parts[0]) if parts else None
 
-    _vectorised: bool | None = None
-
-    def _vectorised_or_unknown(self, count: int) -> bool:
-        return self._vectorised is not False and (count > 1 or self._vectorised is True)
-
-    def _fit(self, noise: dict[str, Tensor]) -> dict[str, Tensor]:
-        return noise if self._vectorised else {n: v[0] for n, v in noise.items()}
-
     def _in_plate(self, site: Site) -> bool:
         return any(frame.name == self._plate for frame in site["cond_indep_stack"])
 
     def _by_example(self, site: Site, value: Tensor, count: int, examples: int) -> Tensor:
         """Return a site's numbers summed over all but particles and examples."""
-        has_particles = value.dim() > self._nesting and self._vectorised_or_unknown(count)
+        has_particles = value.dim() > self._nesting and self._vectorised
         value = value if has_particles else value.unsqueeze(0).expand(count, *value.shape)
         if self._in_plate(site) and value.dim() > 1:
             last = value.shape[-1]
@@ -219,16 +206,12 @@ class Truth:
 
 
 def latent_sites_of(sites: dict[str, Site]) -> dict[str, Site]:
-    """Return those of some sites whose value was drawn."""
+    """Return the sites whose value was drawn."""
     return {name: site for name, site in sites.items() if not site["is_observed"]}
 
 
-def _has_formula(plan: SitePlan) -> bool:
-    return "descends" in plan.why
-
-
 def _entropy(fn: Any, kl: Tensor) -> Tensor:  # noqa: ANN401
-    """Return the entropy; where it has no closed form but the KL has, 0: that is then one term."""
+    """Return the entropy, or 0 where only the KL has a closed form, which is then one term."""
     try:
         return fn.entropy()
     except NotImplementedError:
