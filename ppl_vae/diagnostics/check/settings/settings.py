@@ -31,23 +31,23 @@ class Setting:
         seed: of the perturbation.
         strengths: parameter group to the perturbation's size; 0 leaves the group as it is.
         gains: parameter group to the factor on its matrices.
-        index: which examples of the data (numbers, for a single data set of the toy).
-        values: of all parameters, where they are not a perturbation.
+        index: of the batch's examples in the data (of numbers, for a single data set of the toy).
+        values: of all parameters; empty where they are a perturbation.
     """
 
     seed: int
     strengths: dict[str, float]
     gains: dict[str, float]
-    index: tuple[int, ...]
+    index: tuple[int, ...] = ()
     values: tuple[Tensor, ...] = ()
 
 
 class Settings:
     """Chooses settings at which the terms differ much, and visits them.
 
-    Candidates are random perturbations of random groups of parameters, in several sizes; those at
-    which the terms are not finite, or far from what a model in use has, are left out. From the
-    rest those are chosen that lie far from each other in the terms, so that every term varies by
+    Candidates are random perturbations of random groups of parameters, in several sizes. Those at
+    which the terms are not finite, or far from those of a model in use, are left out. From the
+    rest, settings are chosen whose terms are far from each other, so that every term varies by
     itself.
 
     Args:
@@ -55,8 +55,12 @@ class Settings:
         truth: its terms.
         x: the data.
         seed: of everything random.
-        count: how many settings.
-        fits: whether the objective takes a batch, too.
+        count: the number of settings.
+        fits: whether the objective, too, takes a batch.
+
+    Attributes:
+        sizes: of batches that both take; empty where they take only the data as a whole.
+        all: the settings, the parameters as they are first.
     """
 
     def __init__(
@@ -74,19 +78,18 @@ class Settings:
         self._random = torch.Generator().manual_seed(derive(seed, "settings"))
         self._groups = pair.parameter_groups()
         self.sizes = [size for size in SIZES if self._serves(size, fits)]
-        nothing = dict.fromkeys(self._groups, 0.0), dict.fromkeys(self._groups, 1.0)
-        own = Setting(0, *nothing, self._index(min(len(x), 32)) if len(x) > 1 else (0,))
-        if not self.sizes:
-            own = Setting(0, *nothing, tuple(range(len(x))))
+        as_is = Setting(0, dict.fromkeys(self._groups, 0.0), dict.fromkeys(self._groups, 1.0))
+        first = self._index(min(len(x), 32)) if len(x) > 1 else (0,)
+        own = replace(as_is, index=first if self.sizes else tuple(range(len(x))))
         self._probe = x[: 4 if self.sizes else len(x)]
         if self.sizes and len(self._probe) not in self.sizes:
             self._probe = x[list(self._index(min(self.sizes, key=lambda s: abs(s - 4))))]
         chosen = self._choose(count - 2)
-        self.all = [own, Setting(0, *nothing, self._batch(0)), *chosen]
+        self.all = [own, replace(as_is, index=self._batch(0)), *chosen]
 
     @contextmanager
     def at(self, setting: Setting) -> Iterator[Tensor]:
-        """Give the pair a setting's parameters within a block, and the block its batch."""
+        """Give the pair a setting's parameters within a block; yield the setting's batch."""
         self._perturb(setting)
         try:
             yield self._x[list(setting.index)]
@@ -100,9 +103,7 @@ class Settings:
                 self._truth.run(batch)
             return fits(batch)
         except Exception:
-            # Sizes that the program or the objective cannot take, such as 1 where a layer
-            # normalises over the batch, are not used.
-            return False
+            return False  # such as a size of 1 where a layer normalises over the batch
 
     def _index(self, size: int) -> tuple[int, ...]:
         length = len(self._x)
@@ -116,53 +117,46 @@ class Settings:
         return self._index(self.sizes[number % len(self.sizes)])
 
     def _choose(self, count: int) -> list[Setting]:
-        found: list[tuple[Setting, Tensor]] = []
-        probe = self._probe
-        own = self._features(probe)
+        kept: list[tuple[Setting, Tensor]] = []
+        own = self._features()
         for strength in STRENGTHS:
-            found += self._tried([self._trial(strength) for _ in range(TRIALS_PER_STRENGTH)], own)
-            if len(found) >= WANTED_TRIALS:
+            kept += self._sane([self._trial(strength) for _ in range(TRIALS_PER_STRENGTH)], own)
+            if len(kept) >= WANTED_TRIALS:
                 break
-        chosen = spread_out([own, *(features for _, features in found)], count)
-        trials = [found[place - 1][0] for place in chosen]
+        chosen = spread_out([own, *(features for _, features in kept)], count)
+        trials = [kept[place - 1][0] for place in chosen]
         if self._truth.invalid:
-            bold = [trial for trial, _ in self._tried(self._dependent_trials(), own)]
-            trials[count - len(bold) :] = bold
+            dependent = [trial for trial, _ in self._sane(self._dependent_trials(), own)]
+            trials[count - len(dependent) :] = dependent
         # Two settings in turn share a batch, so that what depends on the data alone shows.
         batches = [self._batch(1 + number) for number in range((count + 1) // 2)]
         return [replace(trial, index=batches[number // 2]) for number, trial in enumerate(trials)]
 
-    def _tried(self, trials: list[Setting], own: Tensor) -> list[tuple[Setting, Tensor]]:
-        """Return those trials that a model in use could be, with their features."""
-        probe = self._probe
-        found = []
+    def _sane(self, trials: list[Setting], own: Tensor) -> list[tuple[Setting, Tensor]]:
+        """Return the trials that a model in use could be, with their features."""
+        kept = []
         for trial in trials:
-            self._perturb(trial)
-            try:
-                features = self._features(probe)
-            except Exception:
-                features = None  # the program refuses such parameters
-            self._values.put_back()
-            if features is not None and self._is_sane(features, own):
-                found.append((trial, features))
-        return found
+            with self.at(trial):
+                try:
+                    features = self._features()
+                except Exception:
+                    continue  # the program refuses such parameters
+            if self._is_sane(features, own):
+                kept.append((trial, features))
+        return kept
 
     def _dependent_trials(self) -> list[Setting]:
         """Return trials at which latents that depend on each other do so strongly."""
-        found = []
+        trials = []
         for _ in range(STARTS):
-            trial = self._trial(DEPENDENT_STRENGTH)
-            self._perturb(trial)
-            try:
-                found += [
-                    replace(trial, values=values)
-                    for values in ascend(self._pair, self._truth, self._probe)
-                ]
-            except Exception:
-                continue  # the program refuses such parameters
-            finally:
-                self._values.put_back()
-        return found
+            start = self._trial(DEPENDENT_STRENGTH)
+            with self.at(start):
+                try:
+                    states = ascend(self._pair, self._truth, self._probe)
+                except Exception:
+                    continue  # the program refuses such parameters
+            trials += [replace(start, values=values) for values in states]
+        return trials
 
     def _trial(self, strength: float) -> Setting:
         def pick(*options: float) -> float:
@@ -175,7 +169,7 @@ class Settings:
         if not any(strengths.values()):
             strengths = dict.fromkeys(strengths, strength)
         seed = int(torch.randint(2**62, (), generator=self._random))
-        return Setting(seed, strengths, gains, ())
+        return Setting(seed, strengths, gains)
 
     @torch.no_grad()
     def _perturb(self, setting: Setting) -> None:
@@ -191,28 +185,21 @@ class Settings:
                     parameter.data.copy_(perturbed(parameter.data, strength, gain, random))
 
     @torch.no_grad()
-    def _features(self, x: Tensor) -> Tensor:
-        """Return what describes a setting: the terms, how they vary, and what may be extreme."""
-        terms = self._truth.run(x, num_particles=6)
+    def _features(self) -> Tensor:
+        """Return the three terms, the noise of the likelihood, and `extremes`, (8,)."""
+        terms = self._truth.run(self._probe, num_particles=6)
         likelihood, prior, entropy = terms.three()
         noise = likelihood.std(0).mean()
-        shown = [likelihood.mean(), prior.mean(), entropy.mean(), noise]
-        row = torch.stack(shown).double().cpu()
-        return torch.cat([row, extremes(terms)])
+        row = torch.stack([likelihood.mean(), prior.mean(), entropy.mean(), noise])
+        return torch.cat([row.double().cpu(), extremes(terms)])
 
     def _is_sane(self, features: Tensor, own: Tensor) -> bool:
         if not bool(features.isfinite().all()) or is_extreme(features[4:], own[4:]):
             return False
-        numbers = self._x[0].numel() if self._x.dim() > 1 else 1
-        codes = _codes(self._truth)
+        pixels = self._x[0].numel() if self._x.dim() > 1 else 1
+        latents = self._truth.latents
+        codes = 8 if latents is None else sum(each.event_shape.numel() for each in latents)
         far = (features - own).abs()[:3]
-        bounds = [2 * abs(float(own[0])) + 2.0 * numbers]
+        bounds = [2 * abs(float(own[0])) + 2.0 * pixels]
         bounds += [abs(float(own[1])) + 8.0 * codes, 0.5 * abs(float(own[2])) + 3.0 * codes]
         return all(float(f) <= b for f, b in zip(far, bounds, strict=True))
-
-
-def _codes(truth: Truth) -> int:
-    """Return how many latent numbers an example has."""
-    if truth.latents is None:
-        return 8
-    return sum(latent.event_shape.numel() for latent in truth.latents)
