@@ -1,4 +1,4 @@
-"""What is drawn at one setting, and the numbers that come of it."""
+"""What is drawn at one setting, and the numbers that result."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Draws:
 
     Attributes:
         terms: the right terms.
-        num_particles: how many draws in turn belong to one value of the objective; 0 where they
-            have nothing to do with it.
+        num_particles: the number of successive draws that belong to one value of the objective;
+            0 where they have nothing to do with it.
         again: the terms with another way from noise to draw; None where the noise is not known.
     """
 
@@ -39,8 +39,8 @@ class Visit:
     Attributes:
         setting: where.
         values: of the objective per example, one for each replicate.
-        noise: by layout, for every replicate the noise that it drew, or None where it is not
-            that of the guide.
+        noise: by layout, the noise that every replicate drew, or None where it is not that of
+            the guide.
     """
 
     setting: Setting
@@ -50,12 +50,11 @@ class Visit:
     @property
     def is_usable(self) -> bool:
         """Whether the noise of all replicates is known, alike in shape, and fresh each time."""
-        found = self.noise[0]
-        if len(found) < 2 or any(each is None for each in found):
+        known = [noise for noise in self.noise[0] if noise is not None]
+        if len(known) < max(len(self.noise[0]), 2):
             return False
-        first, second = found[0], found[1]
-        assert first is not None and second is not None  # noqa: PT018
-        sizes = {tuple(len(v) for v in each.values()) for each in found if each is not None}
+        first, second, *_ = known
+        sizes = {tuple(len(v) for v in noise.values()) for noise in known}
         return len(sizes) == 1 and not any(torch.equal(first[n], second[n]) for n in first)
 
 
@@ -65,10 +64,10 @@ class Sample:
 
     Attributes:
         values: of the objective, (replicates,).
-        columns: of the right terms and of features, (replicates,) each if they were taken at the
+        columns: of the right terms and of features; (replicates,) each if they were taken at the
             objective's own noise, else (particles,).
-        scale: the sum of the absolute means of the right terms.
-        batch_size: of the batch.
+        scale: the mean of the sum of the right terms' absolute values.
+        batch_size: the number of examples.
         setting: where.
     """
 
@@ -80,5 +79,5 @@ class Sample:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the right terms are, at all draws."""
+        """Whether the right terms are finite at all draws."""
         return all(np.isfinite(self.columns[n]).all() for n in "LPH" if n in self.columns)
