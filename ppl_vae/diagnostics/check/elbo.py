@@ -96,7 +96,14 @@ def check_elbo(
         with as_found(subject, derive(seed, "check_elbo")), in_single(subject):
             x = x.float() if x.dtype in HALF else x
             wrapped.try_out(x)
-            return Check(subject, wrapped, x, num_replicates, seed, ignore_constants).result()
+            return Check(
+                subject,
+                wrapped,
+                x,
+                num_replicates=num_replicates,
+                seed=seed,
+                ignore_constants=ignore_constants,
+            ).result()
 
 
 def assert_elbo(

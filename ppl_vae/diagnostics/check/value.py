@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ppl_vae.diagnostics.check.explanation import Explanation, by_search, explain
 from ppl_vae.diagnostics.check.formulas import CandidateColumns
-from ppl_vae.diagnostics.check.objective import Objective, WithoutDropout
+from ppl_vae.diagnostics.check.objective import WithoutDropout
 from ppl_vae.diagnostics.check.replicates import Collector, SequentialTest
-from ppl_vae.diagnostics.check.settings import Settings
+from ppl_vae.diagnostics.check.settings import Task
 from ppl_vae.diagnostics.check.statistics import Regression, data_constant
 from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.diagnostics.check.verdict import Finding, Quantities, findings, leftover
 from ppl_vae.elbos.closed_kl import base
-from ppl_vae.pair import Pair
 
 LOG_P_DATA = math.log(0.05)
 # One slip has few consequences; what differs from the ELBO in more ways is another objective.
 MOST_ODDITIES = 3
-# Replicates at which a formula that is exact draw by draw is told from others.
+# The replicates that suffice to recognise a formula that is exact draw by draw.
 FEW = 4
 
 
@@ -29,59 +28,36 @@ class ValueCheck:
     """Replicates of an objective's value, and what they say.
 
     Args:
-        pair: the pair.
-        objective: what is checked.
-        truth: the right terms.
-        settings: where both are compared.
-        x: the data.
-        budget: the most replicates at each setting.
-        seed: of all noise.
-        ignore: whether constants may be left out.
+        task: what is compared.
 
     Attributes:
         collector: of the draws.
         rounds: of replicates, all drawn.
-        explanation: the formula that the objective follows; None where it is not wrong, or none
-            is known.
+        explanation: the formula that the objective follows; None where it is not wrong, or no
+            such formula is known.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        objective: Objective,
-        truth: Truth,
-        settings: Settings,
-        x: Tensor,
-        *,
-        budget: int,
-        seed: int,
-        ignore: bool,
-    ) -> None:
-        self._pair, self._objective, self._truth = pair, objective, truth
-        self._settings, self._x = settings, x
-        self._budget, self._seed, self._ignore = budget, seed, ignore
-        self.collector = Collector(pair, objective, truth, settings, seed=seed)
-        self.rounds = SequentialTest(self.collector, budget, ignore=ignore)
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.collector = Collector(task)
+        self.rounds = SequentialTest(self.collector)
         self.explanation: Explanation | None = None
 
     def findings(self) -> list[Finding]:
         """Return what is wrong, with its cause where one is known."""
+        truth, noise = self._task.truth, self.collector.seen
         if not self.rounds.is_wrong:
-            return self._exactly_wrong()
-        if self._truth.observed and self.collector.repeated_calls.ignores_data:
+            return self._bias_too_small_to_see()
+        if truth.observed and self.collector.repeated_calls.ignores_data:
             message = (
                 "the objective is the same where all data are 0: does it use what it is passed?"
             )
             return [Finding("formula", "objective", "a function of x", "x not read", message)]
-        if self.collector.seen.drops or self._truth.drops:
-            found = self._without_dropout()
-            if found:
-                return found
+        if (noise.drops or truth.drops) and (found := self._without_dropout()):
+            return found
         self.explanation = self._explain()
-        if self.explanation is not None:
-            found = self._told(self.explanation)
-            if found:
-                return found
+        if found := self._explained():
+            return found
         data = data_constant(self.rounds.table)
         if data.freedom >= 4 and data.log_p > LOG_P_DATA:
             message = (
@@ -89,13 +65,13 @@ class ValueCheck:
                 "right."
             )
             return [Finding("constant", "constant", "0", "it varies with the data", message)]
-        return [leftover(self.rounds.nearest.rms, self._truth, self.collector)]
+        return [leftover(self.rounds.nearest.rms, truth, self.collector)]
 
-    def _exactly_wrong(self) -> list[Finding]:
-        """Return what is wrong with a formula that fits draw by draw, by a bias too small to see.
+    def _bias_too_small_to_see(self) -> list[Finding]:
+        """Return what is wrong where another formula fits draw by draw, if one does.
 
-        It is looked for where the right terms leave noise though they are taken at the objective's
-        own.
+        It is looked for where the right terms leave noise although they are taken at the
+        objective's own.
         """
         if not self.collector.matched or self.rounds.is_exact:
             return []
@@ -103,69 +79,65 @@ class ValueCheck:
         if explanation is None or not explanation.is_exact:
             return []
         self.explanation = explanation
-        return self._told(explanation)
+        return self._explained()
 
-    def _told(self, explanation: Explanation) -> list[Finding]:
+    def _explained(self) -> list[Finding]:
+        """Return what the explanation says is wrong; nothing where there is none."""
+        if self.explanation is None:
+            return []
         return findings(
-            explanation,
+            self.explanation,
             self._quantities(),
-            kind=self._objective.kind,
-            ignore_constants=self._ignore,
+            kind=self._task.objective.kind,
+            ignore_constants=self._task.ignore_constants,
         )
 
     def _without_dropout(self) -> list[Finding]:
         """Return what is wrong if dropout's masks are held at their mean, if that is known."""
+        task = self._task
         with WithoutDropout():
-            still = ValueCheck(
-                self._pair,
-                self._objective,
-                Truth(self._pair, self._x, without_dropout=True),
-                self._settings,
-                self._x,
-                budget=self._budget,
-                seed=self._seed,
-                ignore=self._ignore,
+            truth = Truth(task.pair, task.x, without_dropout=True)
+            held = ValueCheck(replace(task, truth=truth))
+            if held.rounds.is_wrong:
+                held.explanation = held._explain()
+                return held._explained()
+        if self.collector.seen.drops:
+            message = (
+                "dropout is left on: the objective draws Bernoulli noise, and with its mean "
+                "in its place is the ELBO. Call eval(), or pass training=False."
             )
-            if not still.rounds.is_wrong:
-                own, pairs = "dropout", "no dropout"
-                message = (
-                    "dropout is left on: the objective draws Bernoulli noise, and with its mean "
-                    "in its place is the ELBO. Call eval(), or pass training=False."
-                )
-                if not self.collector.seen.drops:
-                    own, pairs = pairs, own
-                    message = (
-                        "the pair's networks drop units out, and the objective does not: it is "
-                        "the ELBO of the networks without dropout. Call eval() on the pair."
-                    )
-                return [Finding("noise", "objective", pairs, own, message)]
-            still.explanation = still._explain()
-            return [] if still.explanation is None else still._told(still.explanation)
+            return [Finding("noise", "objective", "no dropout", "dropout", message)]
+        message = (
+            "the pair's networks drop units out, and the objective does not: it is "
+            "the ELBO of the networks without dropout. Call eval() on the pair."
+        )
+        return [Finding("noise", "objective", "dropout", "no dropout", message)]
 
     def _quantities(self) -> Quantities:
+        task = self._task
         with torch.no_grad():
-            sites = self._truth.run(self._x).model.values()
+            sites = task.truth.run(task.x).model.values()
         kinds = [type(base(site["fn"])).__name__ for site in sites if site["is_observed"]]
-        sizes = Quantities.of(self._truth, self._x, normal_pixels="Normal" in kinds)
+        quantities = Quantities.of(task.truth, task.x, normal_pixels="Normal" in kinds)
         if self.collector.num_particles > 1:
-            sizes.others["the particles"] = self.collector.num_particles
-        return sizes
+            quantities.others["the particles"] = self.collector.num_particles
+        return quantities
 
     def _explain(self, *, quickly: bool = False) -> Explanation | None:
         """Return the formula that the objective follows; `quickly`, a plain and exact one."""
-        exact, matched = self.rounds.is_exact, bool(self.collector.matched)
-        with_ratios = self.rounds.with_ratios
+        task, rounds = self._task, self.rounds
+        matched, ignore = bool(self.collector.matched), task.ignore_constants
         best: Explanation | None = None
         for with_draws, limit, only_exact in self._plans(quickly=quickly):
-            features = CandidateColumns(
-                self._pair, self._truth, with_draws=with_draws, with_ratios=with_ratios
+            columns = CandidateColumns(
+                task.pair, task.truth, with_draws=with_draws, with_ratios=rounds.with_ratios
             )
             table = Regression(
-                self.collector.samples(features, limit=limit),
+                self.collector.samples(columns, limit=limit),
                 matched=matched,
                 tolerance=self.collector.seen.tolerance,
             )
-            found = explain(table, ignore_constants=self._ignore, exact=only_exact)
+            found = explain(table, ignore_constants=ignore, exact=only_exact)
             if found is not None and (best is None or found.score < best.score):
                 best = found
             if best is not None and best.is_exact:
@@ -173,14 +145,17 @@ class ValueCheck:
             if matched and not with_draws and not quickly:
                 # Before many wrong draws are tried, each a pass through the model.
                 found = by_search(
-                    self.collector, with_ratios=with_ratios, exact=exact, ignore=self._ignore
+                    self.collector,
+                    with_ratios=rounds.with_ratios,
+                    exact=rounds.is_exact,
+                    ignore=ignore,
                 )
                 if found is not None:
                     return found
-        return None if best is None or self._is_doubtful(best) else best
+        return None if best is None or self._may_fit_by_chance(best) else best
 
     def _plans(self, *, quickly: bool) -> list[tuple[bool, int, bool]]:
-        """Return what to try: with wrong draws?, replicates, and only what leaves no noise?
+        """Return what to try: (with wrong draws?, replicates, only what leaves no noise?).
 
         At an objective's own noise few replicates tell whether a formula is exact.
         """
@@ -192,15 +167,14 @@ class ValueCheck:
             return [(False, FEW, True), (True, FEW, True)]
         return [(False, 30, False), (True, FEW, True), (True, 10, False)]
 
-    def _is_doubtful(self, found: Explanation) -> bool:
+    def _may_fit_by_chance(self, explanation: Explanation) -> bool:
         """Return whether a formula that leaves noise may fit by chance."""
-        if found.is_exact:
-            return False
-        candidate = found.candidate
+        candidate, noise = explanation.candidate, self.collector.seen
         if self.collector.repeated_calls.repeats and candidate.is_drawn:
             return True  # the same value each time is no draw
         # Noise that is none of the terms' may pass for pieces of them, or for a quantity added.
-        others = self.collector.seen.drops or self.collector.seen.others
-        if others and (candidate.pieces or candidate.kind == "extra" or found.is_near):
+        if (noise.drops or noise.others) and (
+            candidate.pieces or candidate.kind == "extra" or explanation.is_near
+        ):
             return True
-        return found.num_oddities > MOST_ODDITIES
+        return explanation.num_oddities > MOST_ODDITIES

@@ -18,15 +18,15 @@ from ppl_vae.diagnostics.check.truth import Truth
 
 
 class ObservedNoise:
-    """Takes an objective's noise for draws of the latents, and keeps what else it saw.
+    """Takes an objective's noise for draws of the latents, and notes what else was drawn.
 
     Args:
-        truth: whose latents they are.
+        truth: the right terms, whose latents they are.
 
     Attributes:
         tolerance: what rounding may leave, relative to the terms.
-        drops: whether Bernoulli noise was drawn.
-        others: whether noise was drawn that is not that of the latents.
+        drops: whether Bernoulli noise was drawn, as by dropout.
+        others: whether noise other than that of the latents was drawn.
         shares: whether one number was drawn for several dimensions of a latent.
     """
 
@@ -40,31 +40,26 @@ class ObservedNoise:
         """Whether some of the objective was computed in half precision."""
         return self.tolerance > TOLERANCE
 
-    def noise(self, recorder: Recorder, batch: int) -> list[dict[str, Tensor] | None]:
+    def noise(self, recorder: Recorder, x: Tensor) -> list[dict[str, Tensor] | None]:
         """Return one call's noise by latent for every layout, None where it is not the guide's.
 
         Args:
             recorder: of the call.
-            batch: the number of examples.
+            x: the batch.
         """
         self.tolerance = max(self.tolerance, recorder.rounding)
         self.drops |= recorder.dropped > 0
         if self._truth.latents is None:
             return [None for _ in LAYOUTS]
-        batch = batch if self._truth.has_plate else 0
-        self.others |= self._draws_others(recorder, batch)
-        found = [arrange(recorder.draws, self._truth.latents, batch, way) for way in LAYOUTS]
-        if found[0] is None:
-            found[0] = completed(recorder.draws, self._truth.latents, batch)
-            self.shares |= found[0] is not None
-        return found
-
-    def _draws_others(self, recorder: Recorder, batch: int) -> bool:
-        for kind, stream in recorder.draws.items():
-            kinds = {kind}
-            if kind == UNIFORM and not recorder.draws[EXPONENTIAL]:
-                kinds |= {EXPONENTIAL}  # an Exponential by its inverse distribution function
-            latents = [latent for latent in self._truth.latents or [] if latent.kind in kinds]
-            if stream and len(latents and of_latents(stream, latents, batch)) < len(stream):
-                return True
-        return False
+        batch, latents, draws = self._truth.batch_size(x), self._truth.latents, recorder.draws
+        for kind, stream in draws.items():
+            # An Exponential may be drawn by its inverse distribution function.
+            kinds = {kind, EXPONENTIAL} if kind == UNIFORM and not draws[EXPONENTIAL] else {kind}
+            its_own = [latent for latent in latents if latent.kind in kinds]
+            noise = its_own and of_latents(stream, its_own, batch)
+            self.others |= len(noise) < len(stream)
+        arranged = [arrange(draws, latents, batch, layout) for layout in LAYOUTS]
+        if arranged[0] is None:
+            arranged[0] = completed(draws, latents, batch)
+            self.shares |= arranged[0] is not None
+        return arranged

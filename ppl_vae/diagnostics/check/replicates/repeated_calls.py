@@ -1,12 +1,12 @@
-"""What an objective does when it is called again: hints at what no formula explains."""
+"""What an objective does when it is called again, as a hint where no formula explains it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.objective import Objective, start_streams
-from ppl_vae.diagnostics.check.settings import Settings, Visit
+from ppl_vae.diagnostics.check.objective import start_streams
+from ppl_vae.diagnostics.check.settings import Task, Visit
 
 CHANGED = 1e-4
 
@@ -15,17 +15,13 @@ class RepeatedCalls:
     """Calls the objective again where it was first called, at the same random numbers.
 
     Args:
-        objective: what is checked.
-        settings: where it was evaluated.
-        visits: the values it had there.
-        stream: the seed that its first call started from.
+        task: what is compared.
+        visits: the settings visited, with the values there.
+        stream: the seed that the first call started from.
     """
 
-    def __init__(
-        self, objective: Objective, settings: Settings, visits: list[Visit], stream: int
-    ) -> None:
-        self._objective, self._settings = objective, settings
-        self._visits, self._stream = visits, stream
+    def __init__(self, task: Task, visits: list[Visit], stream: int) -> None:
+        self._task, self._visits, self._stream = task, visits, stream
 
     @property
     def repeats(self) -> bool:
@@ -34,24 +30,24 @@ class RepeatedCalls:
 
     @property
     def changes(self) -> bool:
-        """Whether it gives another value now than in the first call."""
+        """Whether it returns another value now than in the first call."""
         first = self._visits[0]
-        with self._settings.at(first.setting) as x:
+        with self._task.settings.at(first.setting) as x:
             gap = float(self._called(x).double() - first.values[0])
         return abs(gap) > CHANGED * abs(float(first.values[0]))
 
     @property
     def ignores_data(self) -> bool:
-        """Whether it gives the same value where all data are 0."""
-        with self._settings.at(self._visits[0].setting) as x:
+        """Whether it returns the same value where all data are 0."""
+        with self._task.settings.at(self._visits[0].setting) as x:
             blank = torch.zeros_like(x)
             try:
                 return not torch.equal(x, blank) and torch.equal(
                     self._called(x), self._called(blank)
                 )
             except Exception:
-                return False  # it reads them, as it refuses such data
+                return False  # it refuses such data, so it reads them
 
     def _called(self, x: Tensor) -> Tensor:
         start_streams(self._stream, x.device)
-        return self._objective(x).detach()
+        return self._task.objective(x).detach()

@@ -23,12 +23,15 @@ from ppl_vae.diagnostics.estimate import Estimate
 
 ROUNDS = (10, 30, 80)
 CLEAR_ERROR = 0.01
+# What the names of the columns of importance ratios begin with.
+RATIO = "~W:"
 # Importance ratios enter if they leave less than this share of the noise.
 RATIOS_ENTER = 0.5
-# A skewness from which noise is heavy-tailed, and in units of that of the sampled terms; what a
-# ratio's mean may miss of 1, and the least effective share of its draws; how many settings must be
-# left.
-HEAVY, HEAVIER, UNSEEN, EFFECTIVE, FEWEST = 2.5, 2.0, 0.3, 0.05, 4
+# The skewness from which noise is heavy-tailed; the same in units of that of the sampled terms.
+HEAVY, HEAVIER = 2.5, 2.0
+# How far a ratio's mean may be from 1; the least effective share of its draws; the least number of
+# settings that must be left.
+UNSEEN, EFFECTIVE, FEWEST = 0.3, 0.05, 4
 NOISIER = 0.2
 LOG_P_SUSPICIOUS, LOG_P_DECIDED = math.log(0.01), math.log(1e-15)
 
@@ -38,20 +41,18 @@ class SequentialTest:
 
     Args:
         collector: of the draws.
-        budget: the most replicates at each setting.
-        ignore: whether constants may be left out.
 
     Attributes:
         right: the fit of the right formula.
         nearest: the fit of any weights and a constant.
         stopped: ``clear`` or ``budget``.
-        table: of the terms.
-        settings: those that count.
+        table: of the terms, at the settings that count.
         with_ratios: whether importance ratios are seen to enter the objective.
     """
 
-    def __init__(self, collector: Collector, budget: int, *, ignore: bool) -> None:
-        self._collector, self._budget, self._ignore = collector, budget, ignore
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._budget, self._ignore = collector.task.budget, collector.task.ignore_constants
         self.stopped, self.with_ratios = "budget", False
         self.right: Fit
         self.nearest: Fit
@@ -62,7 +63,7 @@ class SequentialTest:
                 break
 
     def spend(self) -> None:
-        """Draw what is left of the budget, until the value is seen to be wrong."""
+        """Draw the rest of the budget, or less if the value is seen to be wrong before."""
         for target in self._targets():
             if target > self._collector.num_replicates and not self.is_wrong:
                 self._draw(target)
@@ -77,13 +78,13 @@ class SequentialTest:
 
     @property
     def is_noisier(self) -> bool:
-        """Whether any weights of the terms, at the objective's own noise, leave much of it.
+        """Whether all weights of the terms, at the objective's own noise, leave much of it.
 
         The log-likelihood is then another one, or at other draws of z.
         """
-        whole = self.table.left(self.table.fit([], {}))
+        total = self.table.left(self.table.fit([], {}))
         left = self.table.left(self.nearest)
-        return self.table.matched and float((left**2).mean()) > NOISIER * float((whole**2).mean())
+        return self.table.matched and float((left**2).mean()) > NOISIER * float((total**2).mean())
 
     @property
     def is_wrong(self) -> bool:
@@ -106,13 +107,11 @@ class SequentialTest:
             self.with_ratios = self._ratios_enter()
         self.table = self._tabulated(with_ratios=self.with_ratios)
         self._fit()
-        if not self.is_exact and self._is_heavy():
-            seen = self._where_ratios_are_seen()
-            if len(seen) >= FEWEST:
-                samples = [self.table.samples[place] for place in seen]
-                self.table = self._table(samples)
+        if not self.is_exact and self._is_heavy_tailed():
+            places = self._where_ratios_average_to_1()
+            if len(places) >= FEWEST:
+                self.table = self._table([self.table.samples[place] for place in places])
                 self._fit()
-        self.settings = [sample.setting for sample in self.table.samples]
 
     def _fit(self) -> None:
         noise = self.table.noise
@@ -120,30 +119,31 @@ class SequentialTest:
         self.right = self.table.fit([ONE] if self._ignore else [], unit, noise)
         self.nearest = self.table.fit(["L", "P", "H", ONE], {}, noise)
 
-    def _is_heavy(self) -> bool:
+    def _is_heavy_tailed(self) -> bool:
         """Return whether the replicates' noise has rare large draws at any setting."""
         limit = np.full(len(self.table), HEAVY)
         if not self.table.matched:
             # A sampled KL is a chi-squared, more or less, and has the skewness of one.
-            parts = ["L", "P", "H", *(n for n in self.table.noise if not n.startswith("~W:"))]
-            whole = self.table.add("sampled", dict.fromkeys(parts, 1.0))
-            known = np.abs(each_skewness(self.table.deviations(whole)))
-            limit = np.maximum(limit, HEAVIER * known)
+            parts = ["L", "P", "H", *(n for n in self.table.noise if not n.startswith(RATIO))]
+            elbo = self.table.add("sampled", dict.fromkeys(parts, 1.0))
+            expected = np.abs(each_skewness(self.table.deviations(elbo)))
+            limit = np.maximum(limit, HEAVIER * expected)
         left = np.abs(each_skewness(self.table.left(self.right)))
         return bool((left > limit).any())
 
-    def _where_ratios_are_seen(self) -> list[int]:
-        """Return the settings at which draws from q tell the expectation of p/q.
+    def _where_ratios_average_to_1(self) -> list[int]:
+        """Return the settings at which the mean of p/q over draws from q is near to its own, 1.
 
-        At the others an objective with such a ratio in it looks wrong, however many draws.
+        At the others an objective with such a ratio in it looks wrong, whatever the number of
+        draws.
         """
-        seen = []
+        places = []
         for place, sample in enumerate(self._tabulated(with_ratios=True).samples):
-            weights = 1 + sample.columns.get("~W:all", np.zeros(1))
-            effective = weights.mean() ** 2 / max(float((weights**2).mean()), 1e-300)
-            if abs(weights.mean() - 1) < UNSEEN and effective > EFFECTIVE:
-                seen.append(place)
-        return seen
+            ratios = 1 + sample.columns.get(f"{RATIO}all", np.zeros(1))
+            effective = ratios.mean() ** 2 / max(float((ratios**2).mean()), 1e-300)
+            if abs(ratios.mean() - 1) < UNSEEN and effective > EFFECTIVE:
+                places.append(place)
+        return places
 
     def _tabulated(self, *, with_ratios: bool) -> Regression:
         def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
@@ -157,11 +157,11 @@ class SequentialTest:
 
     def _ratios_enter(self) -> bool:
         table = self._tabulated(with_ratios=True)
-        without = [name for name in table.noise if not name.startswith("~W:")]
-        few, whole = (
-            table.fit(["L", "P", "H", ONE], {}, noise).noise for noise in (without, table.noise)
+        others = [name for name in table.noise if not name.startswith(RATIO)]
+        without, with_ratios = (
+            table.fit(["L", "P", "H", ONE], {}, noise).noise for noise in (others, table.noise)
         )
-        return float(np.median(whole / (few + 1e-300))) < RATIOS_ENTER
+        return float(np.median(with_ratios / (without + 1e-300))) < RATIOS_ENTER
 
     def _is_clear(self) -> bool:
         """Return whether more replicates would change nothing."""

@@ -52,7 +52,6 @@ class Truth:
         latents: those of the guide whose draws are known functions of standard noise; None
             unless all are, and belong to one example each.
         has_scores: whether a draw of the guide is not reparameterised.
-        has_plate: whether examples have a dimension of their own.
         drops: whether a dropout layer of the pair is on.
         closed: the latents whose two terms have usable closed forms.
         invalid: the latents whose closed forms exist and have the wrong expectation.
@@ -68,7 +67,6 @@ class Truth:
             plan = plan_sites(Program(pair.model, pair.guide, (x,), {}), model, guide)
             plates = Plates(pair, x, guide, model)
         self._nesting, self._plate = plates.nesting, plates.of_examples
-        self.has_plate = self._plate is not None
         self.drops = any(isinstance(m, _DropoutNd) and m.training for m in pair.modules())
         self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
@@ -110,6 +108,10 @@ class Truth:
             one = None if noise is None else {n: v[i : i + 1] for n, v in noise.items()}
             rows.append(self._terms(x, 1, one, transform))
         return stacked(rows)
+
+    def batch_size(self, x: Tensor) -> int:
+        """Return the number of examples, or 0 where they have no dimension of their own."""
+        return 0 if self._plate is None else self._pair.num_examples(x)
 
     def _can_vectorise(self, x: Tensor, dropped: int | None) -> bool:
         # A program that was not written for a dimension of particles is run once for each
