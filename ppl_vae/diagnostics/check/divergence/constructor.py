@@ -7,14 +7,14 @@ from typing import Any
 
 from torch.distributions import Distribution
 
-# Of several ways to give a parameter, one is passed on: that which was given, else the first.
+# Of several ways to give a parameter, one is passed on: the one that was given, else the first.
 _ONE_OF = (
     ("logits", "probs"),
     ("gate_logits", "gate"),
     ("scale_tril", "covariance_matrix", "precision_matrix"),
     ("correlation", "weighted_correlation"),
 )
-# Attributes that are called otherwise than the arguments.
+# Attributes whose names are not those of the arguments.
 _ATTRIBUTES = {"base_distribution": "base_dist", "d": "dim", "eta": "concentration"}
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -23,22 +23,22 @@ def arguments(fn: Distribution) -> dict[str, Any]:
     """Return the arguments from which `fn` can be constructed again, by name.
 
     Raises:
-        AttributeError: one is kept under no attribute of its name; the text is that name.
+        AttributeError: an argument that no attribute of its name keeps; the text is that name.
     """
     signature = _signature(type(fn))
     left_out = {n for names in _ONE_OF for n in _others(fn, [n for n in names if n in signature])}
-    found = {}
+    values = {}
     for name, parameter in signature.items():
         if name in left_out or name == "validate_args":
             continue
         value = _read(fn, name)
         if value is not inspect.Parameter.empty:
-            found[name] = value
+            values[name] = value
         elif parameter.default is inspect.Parameter.empty:
             raise AttributeError(name)
     if "validate_args" in signature and vars(fn).get("_validate_args") is False:
-        found["validate_args"] = False
-    return found
+        values["validate_args"] = False
+    return values
 
 
 def constraint(fn: Any, name: str) -> Any:  # noqa: ANN401
@@ -51,7 +51,7 @@ def constraint(fn: Any, name: str) -> Any:  # noqa: ANN401
 
 
 def _signature(cls: type) -> dict[str, inspect.Parameter]:
-    """Return the parameters of the constructor, of the first class that names them all."""
+    """Return the parameters of the first constructor among the classes that names them all."""
     for each in cls.__mro__:
         if "__init__" in vars(each):
             _, *parameters = inspect.signature(each.__init__).parameters.values()

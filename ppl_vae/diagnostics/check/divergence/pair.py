@@ -1,4 +1,4 @@
-"""Two distributions as a pair without data, of which q is the guide and p the model."""
+"""Two distributions as a pair without data: q is the guide and p the model."""
 
 from __future__ import annotations
 
@@ -42,13 +42,20 @@ class Divergence(Pair):
         memo: dict[int, nn.Module] = {}
         self.q, self.p = _rebuilt("q", q, shape, memo), _rebuilt("p", p, shape, memo)
         self._held: set[str] = set()
-        first = next(_tensors(q, p), torch.zeros(()))
-        self._like = first if first.is_floating_point() else torch.zeros((), device=first.device)
+        self._like = _tensor_like(q, p)
         with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
             with seeded(derive(seed, "support"), self.device):
                 self._compare(q, p)
                 self._hold_bounds()
-        self._refuse_nothing(q, p)
+        if not self.parameter_groups():
+            raise NotImplementedError(
+                checks.message(
+                    "q or p of a family whose parameters can be moved, such as Normal",
+                    f"q {_family(q)} and p {_family(p)}, whose arguments have no arg_constraints, "
+                    "or bound a support that q fills",
+                    "Check the KL for another family, or other parameters.",
+                )
+            )
 
     @property
     def device(self) -> torch.device:
@@ -71,18 +78,18 @@ class Divergence(Pair):
 
     def pair_at(self, index: Tensor) -> tuple[Distribution, Distribution]:
         """Return q and p of some examples, of the classes that were passed."""
-        places = index[:, 0].long() if self._shape else None
+        places = self._places(index)
         return self.q(places), self.p(places)
 
     def hold_unused(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
-        """Let what a function does not read of p stay: a standard Normal, a flow's base."""
+        """Hold the parts of p that a function does not read, such as the base of a flow."""
         members = self.parameter_groups().get("p", {})
         value = function(x)
         if not members or not isinstance(value, Tensor) or not value.requires_grad:
             return
         slopes = torch.autograd.grad(value.sum(), list(members.values()), allow_unused=True)
         read = {name for name, slope in zip(members, slopes, strict=True) if slope is not None}
-        # All of a distribution or nothing: a scale alone that is not read was forgotten.
+        # All of a distribution or nothing: if only its scale is not read, that was forgotten.
         for part, module in self.p.named_modules(prefix="p"):
             own = {name for name in members if name.startswith(f"{part}.")}
             if isinstance(module, Rebuilt) and not own & read:
@@ -98,10 +105,13 @@ class Divergence(Pair):
 
     def _sample(self, x: Tensor, part: nn.Module) -> None:
         self.begin(x)
-        fn = for_pyro(part(x[:, 0].long() if self._shape else None))
+        fn = for_pyro(part(self._places(x)))
         inner = len(fn.batch_shape) - 1
         with pyro.plate("data", len(x), dim=-1):
             pyro.sample("z", fn.to_event(inner) if inner > 0 else fn)
+
+    def _places(self, index: Tensor) -> Tensor | None:
+        return index[:, 0].long() if self._shape else None
 
     def check(self, x: Tensor) -> None:
         """Raise for several examples of distributions that have no batch."""
@@ -110,7 +120,7 @@ class Divergence(Pair):
             raise ValueError(checks.message("one example", f"{len(x)}", "There is no batch."))
 
     def _compare(self, q: Distribution, p: Distribution) -> None:
-        """Raise unless draws and densities are there, and those of what was taken apart."""
+        """Raise unless q can be drawn, and p and q constructed anew have the same densities."""
         places = self._all_places()
         full = q if q.batch_shape == self._shape else q.expand(self._shape)
         z = _tried("q that can be sampled", q, full.sample)
@@ -123,7 +133,7 @@ class Divergence(Pair):
                 raise _refusal(what, fn, "whose density changes as it is constructed anew")
 
     def _hold_bounds(self) -> None:
-        """Hold the parameters of which a nudge takes draws of q out of the support of p."""
+        """Hold the parameters whose nudge takes draws of q out of the support of p."""
         if not self._is_within():
             return
         for name, parameter in self.named_parameters():
@@ -145,17 +155,6 @@ class Divergence(Pair):
     def _all_places(self) -> Tensor | None:
         return torch.arange(self._shape[0], device=self.device) if self._shape else None
 
-    def _refuse_nothing(self, q: Distribution, p: Distribution) -> None:
-        if not self.parameter_groups():
-            raise NotImplementedError(
-                checks.message(
-                    "q or p of a family whose parameters can be moved, such as Normal",
-                    f"q {_family(q)} and p {_family(p)}, whose arguments have no arg_constraints, "
-                    "or bound a support that q fills",
-                    "Check the KL for another family, or other parameters.",
-                )
-            )
-
 
 def _tried(expected: str, fn: Distribution, call: Callable[[], Tensor]) -> Tensor:
     """Return what a method of `fn` returns, or refuse the family with the reason."""
@@ -164,8 +163,8 @@ def _tried(expected: str, fn: Distribution, call: Callable[[], Tensor]) -> Tenso
     except Exception as error:
         why = "which does not define it"
         if not isinstance(error, NotImplementedError):
-            told = str(error).strip().split("\n")[0]
-            why = f"which raises {type(error).__name__}: {told}"
+            first_line = str(error).strip().split("\n")[0]
+            why = f"which raises {type(error).__name__}: {first_line}"
         raise _refusal(expected, fn, why) from None
 
 
@@ -194,15 +193,14 @@ def _family(fn: Any) -> str:  # noqa: ANN401
     return type(base(fn)).__name__
 
 
-def _tensors(*fns: Any) -> Any:  # noqa: ANN401
-    """Yield the tensors that distributions hold, floating ones first."""
-    found = []
-    pending = list(fns)
-    while pending:
-        item = pending.pop(0)
-        for value in vars(item).values():
+def _tensor_like(*fns: Distribution) -> Tensor:
+    """Return a floating tensor of the dtype and on the device of the distributions' own."""
+    tensors, pending = [], list(fns)
+    for fn in pending:
+        for value in vars(fn).values():
             if isinstance(value, Tensor):
-                found.append(value)
+                tensors.append(value)
             elif isinstance(value, Distribution):
                 pending.append(value)
-    yield from sorted(found, key=lambda t: not t.is_floating_point())
+    floating = [tensor for tensor in tensors if tensor.is_floating_point()]
+    return next(iter(floating), torch.zeros((), device=tensors[0].device if tensors else None))

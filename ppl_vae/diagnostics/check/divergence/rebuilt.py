@@ -1,4 +1,4 @@
-"""Distributions as modules: their parameters can be moved, and are those of other examples."""
+"""Distributions as modules: their parameters can be moved, and some examples chosen."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ _KEPT = ("total_count", "control_var", "leaf_times", "correlation")
 
 
 class Node(nn.Module):
-    """One argument of a distribution, with what it is made of; on its own, one that is kept.
+    """One argument of a distribution; of this class itself, one that is not moved.
 
     Args:
         value: the argument.
-        batch: the batch shape of what it is an argument of. A tensor of at least that shape has
-            one entry for each example; any other is shared by all of them.
+        batch: the batch shape of the distribution. A tensor of at least that shape has one entry
+            for each example; any other is shared by all of them.
     """
 
     def __init__(self, value: Any, batch: torch.Size) -> None:  # noqa: ANN401
         super().__init__()
         self._value = value
-        self._is_batched = bool(batch) and isinstance(value, Tensor) and _starts(value, batch)
+        is_tensor = isinstance(value, Tensor)
+        self._is_batched = bool(batch) and is_tensor and value.shape[: len(batch)] == batch
 
     def forward(self, places: Tensor | None) -> Any:  # noqa: ANN401
         """Return the argument of the examples at `places`; None where there is no batch."""
@@ -44,7 +45,7 @@ class Node(nn.Module):
 
 
 class Moved(Node):
-    """A tensor, as an unconstrained parameter."""
+    """A tensor as an unconstrained parameter."""
 
     def __init__(self, value: Tensor, batch: torch.Size, bijection: Any) -> None:  # noqa: ANN401
         super().__init__(value, batch)
@@ -78,7 +79,7 @@ class Composite(Node):
         return {name: self.get_submodule(name)(places) for name in self._names}
 
     def forward(self, places: Tensor | None) -> Any:  # noqa: ANN401
-        """Return a list of what they are for the examples at `places`."""
+        """Return a list of the arguments of the examples at `places`."""
         return list(self.parts(places).values())
 
 
@@ -87,7 +88,7 @@ class Rebuilt(Composite):
 
     Args:
         fn: the distribution.
-        memo: transforms that were met before, so that q and p share what they shared.
+        memo: the transforms so far, by identity, so that q and p share what they shared.
 
     Raises:
         AttributeError: as in `arguments`.
@@ -183,17 +184,16 @@ def _transform(
     if isinstance(value, _InverseTransform):
         return RebuiltTransform(value, {"_inv": _node("", value.inv, None, batch, owner, memo)})
     parts = {}
-    # What one example's tensors have the shape of: that of a value of the base distribution.
+    # Tensors with as many dimensions as a value of the base distribution have the batch's.
     base = getattr(owner, "base_dist", owner)
-    whole = torch.Size((*base.batch_shape, *base.event_shape)) if batch else batch
+    num_dims = len(base.batch_shape) + len(base.event_shape) if batch else 0
     for name, item in vars(value).items():
         if name in ("_inv", "_cached_x_y"):
             continue
         if isinstance(item, Tensor):
-            limit = _limit(name, item)
-            is_batched = bool(whole) and item.dim() == len(whole) and len(item) == batch[0]
+            is_batched = num_dims > 0 and item.dim() == num_dims and len(item) == batch[0]
             own = item.shape[:1] if is_batched else torch.Size()
-            parts[name] = _node("", item, limit, own, None, memo)
+            parts[name] = _node("", item, _limit(name, item), own, None, memo)
         elif isinstance(item, (Transform, Distribution, list, tuple, nn.Module)):
             node = _node("", item, None, batch, owner, memo)
             if type(node) is not Node:
@@ -202,7 +202,7 @@ def _transform(
 
 
 def _limit(name: str, value: Tensor) -> Any:  # noqa: ANN401
-    """Return the constraint of what a transform holds, by its name; None for what is kept."""
+    """Return the constraint of a transform's tensor by its name, or None if it is not moved."""
     if name == "scale":
         if bool((value > 0).all()):
             return constraints.positive
@@ -211,19 +211,13 @@ def _limit(name: str, value: Tensor) -> Any:  # noqa: ANN401
 
 
 def _bijection(limit: Any) -> Any:  # noqa: ANN401
-    """Return the map from the real line to a constraint, or None if what it is on is kept."""
-    if limit is None:
-        return None
+    """Return the map from the real line to a constraint, or None for what is not moved."""
     # One that depends on other arguments: the ends of an interval.
     if constraints.is_dependent(limit):
         limit = constraints.real
-    if limit.is_discrete:
+    if limit is None or limit.is_discrete:
         return None
     try:
         return transform_to(limit)
     except NotImplementedError:
         return None
-
-
-def _starts(value: Tensor, batch: torch.Size) -> bool:
-    return value.shape[: len(batch)] == batch
