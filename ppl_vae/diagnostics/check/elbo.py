@@ -34,22 +34,21 @@ def check_elbo(
         ELBO = log_likelihood + log_prior + entropy,    each an expectation under q(z | x)
 
     The objective may take its KL in closed form or sample it, with one particle or many. It is a
-    black box; it and the three terms are evaluated at perturbed parameters, at batches of several
-    sizes taken from `x`, and with fresh noise. From that follows with which weight each term
-    enters. What is left over is compared with known mistakes. Then the expected gradients are
-    compared, group by group. Parameters, buffers, gradients, modes and random states are put back
-    as they were.
+    black box: it and the three terms are evaluated at perturbed parameters, at batches of several
+    sizes taken from `x`, and with fresh noise. A fit tells the weight of each term. What is left
+    over is compared with known mistakes. Then the expected gradients are compared, group by group.
+    Parameters, buffers, gradients, modes and random states are put back as they were.
 
     A gradient in which one term has half of its weight, or each pixel its variance as a weight (a
-    beta-NLL), is seen in each of 200 checks where the value is right: at least 98.2 % at 95 %
+    beta-NLL), was seen in each of 200 checks where the value is right: at least 98.2 % at 95 %
     confidence, whether the noise is the guide's or not (`experiments/gradient_power.py`).
 
-    Where the objective draws its noise from torch as the guide does, the terms are taken at that
-    very noise, so that most differences are seen without any error of sampling; where it does
-    not, the number of replicates grows until the answer is clear.
+    Where the objective draws its noise from torch as the guide does, the terms are taken at the
+    same noise, so that most differences are seen without any sampling error. Where it does not,
+    the number of replicates grows until the answer is clear.
 
-    A pair in half precision is held in float32 meanwhile, with the data, so that little is left to
-    rounding; what autocast rounds within the objective is allowed for, and said in a note.
+    A pair in half precision is held in float32 during the check, with the data, so that little is
+    left to rounding. What autocast rounds within the objective is allowed for, and a note says so.
 
     Args:
         objective: a function of the data, by the pair's own networks, in nats.

@@ -33,21 +33,21 @@ def check_kl(
         KL(q || p) = -(log_prior + entropy),    log_prior = E_q[log p(z)], entropy = E_q[-log q(z)]
 
     The function is called with distributions of the classes of q and p whose parameters were
-    moved, and for several numbers of examples; see `check_elbo`, which does the rest: the two
-    halves are the terms ``log_prior`` and ``entropy``, the parameter groups are ``q`` and ``p``,
-    and there is no likelihood. A function that does not read p (because p is the standard Normal,
-    say) is checked at p as it was passed; so are parameters that bound the support of p where
-    draws of q reach up to it (those of a Uniform p, say).
+    moved, and for several numbers of examples. `check_elbo` does the rest: the two halves are the
+    terms ``log_prior`` and ``entropy``, the parameter groups are ``q`` and ``p``, and there is no
+    likelihood. Some parameters of p are not moved: those that the function does not read (because
+    p is the standard Normal, say), and those that bound the support of p where draws of q reach
+    up to it (those of a Uniform p, say).
 
-    Any family serves whose draws and log densities are all that torch or Pyro define, also
-    mixtures, transformed distributions with what their transforms learn, and classes of your own
-    that keep every argument of their constructor as an attribute of its name. What is moved are
-    the arguments with an entry in ``arg_constraints``; counts and temperatures are kept.
+    Any family of torch or Pyro with draws and log densities serves, and so do mixtures,
+    transformed distributions with what their transforms learn, and classes of your own that keep
+    every argument of their constructor as an attribute of its name. The arguments with an entry
+    in ``arg_constraints`` are moved; counts and temperatures are kept.
 
     Args:
         function: of two distributions, to their KL in nats.
-        q: the first; its first batch dimension holds the examples, over all others the KL is
-            summed.
+        q: the first; its first batch dimension holds the examples, and the KL is summed over all
+            others.
         p: the second, of the same event shape; its batch shape broadcasts with q's.
         reduction: over the examples: ``none``, ``mean`` or ``sum``. With ``none`` the function
             returns one number per example, or one per entry of the batch; a scalar where there

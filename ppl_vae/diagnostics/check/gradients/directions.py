@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_vae.diagnostics.check.statistics import corrected, skewness
 
 NUM_RANDOM = 2
-# From so many blocks is learned where the two seem to differ; the others test it.
+# The number of blocks that show where the two seem to differ; the other blocks test it.
 LEARNED_FROM = 8
 # What is too small to matter, and the noise of a direction that is known; both relative.
 MATERIAL, CLEAR = 3e-3, 0.02
@@ -20,14 +20,14 @@ MATERIAL, CLEAR = 3e-3, 0.02
 class Directions:
     """Compares an objective's gradient with the right one along directions, block by block.
 
-    Along the gradients of the three terms, as one of them with a wrong weight is the common case;
+    Along the gradients of the three terms, as a wrong weight of one of them is the common case;
     along random signs, for what is wrong elsewhere; and along the coordinates that are most off
-    in the first blocks, which is tested in the later ones only.
+    in the first blocks, which only the later ones test.
 
     Args:
         terms: gradients of the three terms, flat, (3, size), from a block of their own.
         weights: of the terms in the right gradient, (3,).
-        rounding: what rounding may leave of the whole gradient, relative.
+        rounding: what rounding may leave of the whole gradient, relative to it.
     """
 
     def __init__(self, terms: Tensor, weights: Tensor, rounding: float) -> None:
@@ -36,8 +36,8 @@ class Directions:
         aims = torch.cat([random.to(terms) / math.sqrt(size), terms])
         length = aims.norm(dim=1, keepdim=True)
         self._directions = torch.where(length > 0, aims / length, torch.zeros_like(aims))
-        whole = (weights @ terms).norm()
-        self._sizes = torch.cat([whole.expand(NUM_RANDOM), length[NUM_RANDOM:, 0]])
+        right = (weights @ terms).norm()
+        self._sizes = torch.cat([right.expand(NUM_RANDOM), length[NUM_RANDOM:, 0]])
         self._rounding = rounding * self._sizes.max()
         self._first: list[Tensor] = []
         self._learned: Tensor | None = None
@@ -62,14 +62,14 @@ class Directions:
 
     @property
     def z_score(self) -> float:
-        """The largest over the directions; of a size that matters, else 0."""
-        known = self._z_score(self._along, self._sizes)
+        """The largest over the directions; 0 where no difference is of a size that matters."""
+        fixed = self._z_score(self._along, self._sizes)
         if len(self._along_learned) < LEARNED_FROM:
-            return known
-        return max(known, self._z_score(self._along_learned, self._sizes[:1]))
+            return fixed
+        return max(fixed, self._z_score(self._along_learned, self._sizes[:1]))
 
     def _most_off(self, differences: Tensor) -> Tensor:
-        """Return the direction that tells the two apart best, among the coordinates most off."""
+        """Return the direction that best tells the two apart, among the coordinates most off."""
         mean, size = differences.mean(0), differences.shape[1]
         variance = differences.var(0) + self._rounding**2 / size + 1e-300
         score = mean.abs() / variance.sqrt()

@@ -1,4 +1,4 @@
-"""With which weight each term's gradient enters an objective's."""
+"""The weight with which each term's gradient enters an objective's."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def regressed(
         ratio = (mean[0] @ right) / length if length > 0 else mean.new_tensor(math.nan)
         terms = mean[1:][kept]
         norm = terms.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        found = torch.linalg.lstsq((terms / norm).T, mean[0][:, None], driver="gelsd").solution
-        return torch.cat([ratio[None], found[:, 0] / norm[:, 0]])
+        fit = torch.linalg.lstsq((terms / norm).T, mean[0][:, None], driver="gelsd").solution
+        return torch.cat([ratio[None], fit[:, 0] / norm[:, 0]])
 
-    whole = solved(total / count)
+    mean = solved(total / count)
     without = torch.stack([solved((total - each) / (count - 1)) for each in table])
     error = ((without - without.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
-    estimates = [Estimate(float(m), float(e), count) for m, e in zip(whole, error, strict=True)]
+    estimates = [Estimate(float(m), float(e), count) for m, e in zip(mean, error, strict=True)]
     return estimates[0], {NAMES[i]: e for i, e in zip(kept, estimates[1:], strict=True)}

@@ -1,4 +1,4 @@
-"""How far parameters may be perturbed before float32, or a guard, fails a right objective."""
+"""How far parameters may be perturbed before float32, or a clamp, fails a right objective."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LOGIT = 8.0
 LOG_SCALE = 4.5
 # Beyond this log-scale a LogisticNormal draws from corners that are cut off.
 LOG_STICK = 1.0
-# A Beta of a smaller concentration than 1/2 has so many draws that float32 rounds to 1 that they
-# shift the mean of its log-density.
+# float32 rounds many draws of a Beta to 1 if a concentration is below 1/2. That shifts the mean of
+# its log-density.
 LOG_CONCENTRATION = math.log(2.0)
-# A rarer value of a discrete latent may be missing from all draws, which then have no noise.
+# A rarer value of a discrete latent may be missing from all draws, which then show no noise.
 LOG_RARE = 3.5
 LIMITS = torch.tensor([LOGIT, LOG_SCALE, LOG_CONCENTRATION, LOG_RARE], dtype=torch.float64)
-# By how much a pair that is beyond a limit may be perturbed further.
+# The factor by which a pair that is beyond a limit may go further.
 FURTHER = 1.2
 CONCENTRATIONS = {
     "Beta": ("concentration0", "concentration1"),
@@ -34,29 +34,29 @@ CONCENTRATIONS = {
 
 def extremes(terms: Terms) -> Tensor:
     """Return the largest logit, log-scale, negative log-concentration and log-rarity, (4,)."""
-    found = torch.zeros_like(LIMITS)
+    largest = torch.zeros_like(LIMITS)
     for site in [*terms.model.values(), *terms.guide.values()]:
-        fn = base(site["fn"])
+        fn: Any = base(site["fn"])
         kind = type(fn).__name__
         if site["is_observed"] and kind == "Bernoulli":
-            found[0] = float(fn.logits.abs().flatten().float().quantile(0.99))  # pyright: ignore
+            largest[0] = float(fn.logits.abs().flatten().float().quantile(0.99))
         scale = _scale(fn)
         if scale is not None:
-            found[1] = max(found[1], float(scale.log().abs().max()))
+            largest[1] = max(largest[1], float(scale.log().abs().max()))
         if kind == "LogisticNormal":
-            found[1] = max(found[1], float(fn.scale.log().max()) + LOG_SCALE - LOG_STICK)  # pyright: ignore
+            largest[1] = max(largest[1], float(fn.scale.log().max()) + LOG_SCALE - LOG_STICK)
         for name in CONCENTRATIONS.get(kind, ()):
-            found[2] = max(found[2], float(-getattr(fn, name).log().min()))
+            largest[2] = max(largest[2], float(-getattr(fn, name).log().min()))
     for site in terms.guide.values():
         fn = base(site["fn"])
         if not fn.has_rsample and isinstance(probs := getattr(fn, "probs", None), Tensor):
             rarest = torch.minimum(probs, 1 - probs).min().clamp_min(1e-30)
-            found[3] = max(found[3], float(-rarest.log()))
-    return found
+            largest[3] = max(largest[3], float(-rarest.log()))
+    return largest
 
 
 def _scale(fn: Any) -> Tensor | None:  # noqa: ANN401
-    """Return the scales of a family that has any, or what of a matrix is one."""
+    """Return the scales of a family that has any; of a matrix, those on its diagonal."""
     if hasattr(fn, "cov_diag"):
         return fn.cov_diag.sqrt()
     if hasattr(fn, "scale_tril"):
@@ -64,6 +64,6 @@ def _scale(fn: Any) -> Tensor | None:  # noqa: ANN401
     return getattr(fn, "scale", None)
 
 
-def is_extreme(found: Tensor, own: Tensor) -> bool:
-    """Return whether a pair that is perturbed is beyond a limit, and further than it was."""
-    return bool((found > torch.maximum(LIMITS, FURTHER * own)).any())
+def is_extreme(largest: Tensor, own: Tensor) -> bool:
+    """Return whether a perturbed pair is beyond a limit, and further than its `own` extremes."""
+    return bool((largest > torch.maximum(LIMITS, FURTHER * own)).any())

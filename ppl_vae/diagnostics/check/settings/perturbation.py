@@ -13,7 +13,7 @@ def perturbed(value: Tensor, strength: float, gain: float, random: torch.Generat
 
     Args:
         value: before.
-        strength: of the noise, relative to a matrix's entries, absolute for all else.
+        strength: of the noise, relative to the entries of a matrix, absolute for all else.
         gain: a factor on a matrix.
         random: the source of the noise.
     """
@@ -31,7 +31,7 @@ def perturbed(value: Tensor, strength: float, gain: float, random: torch.Generat
 
 
 def spread_out(rows: list[Tensor], count: int) -> list[int]:
-    """Return which rows but the first to take, each far from those taken before."""
+    """Return which rows to take in addition to the first, each far from those taken before."""
     table = torch.stack(rows)[:, :4].clone()
     table[:, 3] = table[:, 3].clamp_min(1e-6).log()
     spread = table.std(0) if len(table) > 1 else torch.ones(4, dtype=table.dtype)
