@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ppl_vae import checks
-from ppl_vae.diagnostics.check.divergence.rebuilt import Rebuilt, for_pyro
+from ppl_vae.diagnostics.check.divergence.rebuilt import Node, for_pyro, rebuilt
 from ppl_vae.diagnostics.sampling.distributions import unwrap
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.pair import Pair
@@ -92,7 +92,7 @@ class Divergence(Pair):
         # All of a distribution or nothing: if only its scale is not read, that was forgotten.
         for part, module in self.p.named_modules(prefix="p"):
             own = {name for name in members if name.startswith(f"{part}.")}
-            if isinstance(module, Rebuilt) and not own & read:
+            if isinstance(module, Node) and module.is_distribution and not own & read:
                 self._held |= own
 
     def model(self, x: Tensor) -> None:
@@ -175,7 +175,7 @@ def _rebuilt(
         raise _refusal(f"{name} with a density", fn, "which has none")
     try:
         fn = fn if fn.batch_shape == shape else fn.expand(shape)
-        return Rebuilt(fn, memo)
+        return rebuilt(fn, memo)
     except AttributeError as error:
         what = f"{name} of a family that keeps the arguments of its constructor as attributes"
         raise _refusal(what, fn, f"which has none for {error}") from None

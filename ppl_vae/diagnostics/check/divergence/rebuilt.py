@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,72 +20,40 @@ from ppl_vae.distributions import as_pyro
 _KEPT = ("total_count", "control_var", "leaf_times", "correlation")
 
 
+Memo = dict[int, nn.Module]
+
+
 class Node(nn.Module):
-    """One argument of a distribution; of this class itself, one that is not moved.
+    """A distribution, or an argument of one, that is made anew for some examples.
 
     Args:
-        value: the argument.
-        batch: the batch shape of the distribution. A tensor of at least that shape has one entry
-            for each example; any other is shared by all of them.
+        make: from the examples' places, None where there is no batch, and the parts for these
+            examples by name.
+        parts: what it is made of.
+        is_distribution: whether it is a distribution.
     """
 
-    def __init__(self, value: Any, batch: torch.Size) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        parts: dict[str, nn.Module] | None = None,
+        *,
+        is_distribution: bool = False,
+    ) -> None:
         super().__init__()
-        self._value = value
-        is_tensor = isinstance(value, Tensor)
-        self._is_batched = bool(batch) and is_tensor and value.shape[: len(batch)] == batch
-
-    def forward(self, places: Tensor | None) -> Any:  # noqa: ANN401
-        """Return the argument of the examples at `places`; None where there is no batch."""
-        return self._at(self._value, places)
-
-    def _at(self, value: Any, places: Tensor | None) -> Any:  # noqa: ANN401
-        if places is None or not self._is_batched or (len(value) == 1 and len(places) > 1):
-            return value
-        return value[places]
-
-
-class Moved(Node):
-    """A tensor as an unconstrained parameter."""
-
-    def __init__(self, value: Tensor, batch: torch.Size, bijection: Any) -> None:  # noqa: ANN401
-        super().__init__(value, batch)
-        self._value, self._bijection = None, bijection
-        self.free = nn.Parameter(bijection.inv(value.detach().clone()))
-
-    def forward(self, places: Tensor | None) -> Tensor:
-        """Return the tensor of the examples at `places`."""
-        return self._bijection(self._at(self.free, places))
-
-
-class BatchShape(Node):
-    """The argument ``batch_shape``."""
-
-    def forward(self, places: Tensor | None) -> torch.Size:
-        """Return the shape for the examples at `places`."""
-        return self._value if places is None else torch.Size((len(places), *self._value[1:]))
-
-
-class Composite(Node):
-    """Several arguments, by name or by place."""
-
-    def __init__(self, value: Any, parts: dict[str, nn.Module]) -> None:  # noqa: ANN401
-        super().__init__(value, torch.Size())
-        for name, part in parts.items():
+        self._make, self.is_distribution = make, is_distribution
+        self._names = list(parts or {})
+        for name, part in (parts or {}).items():
             self.add_module(name, part)
-        self._names = list(parts)
-
-    def parts(self, places: Tensor | None) -> dict[str, Any]:
-        """Return the arguments of the examples at `places`."""
-        return {name: self.get_submodule(name)(places) for name in self._names}
 
     def forward(self, places: Tensor | None) -> Any:  # noqa: ANN401
-        """Return a list of the arguments of the examples at `places`."""
-        return list(self.parts(places).values())
+        """Return what it is for the examples at `places`; None where there is no batch."""
+        parts = {name: self.get_submodule(name)(places) for name in self._names}
+        return self._make(places, **parts)
 
 
-class Rebuilt(Composite):
-    """A distribution.
+def rebuilt(fn: Distribution, memo: Memo) -> Node:
+    """Return a module that makes a distribution anew from its arguments.
 
     Args:
         fn: the distribution.
@@ -93,46 +62,11 @@ class Rebuilt(Composite):
     Raises:
         AttributeError: as in `arguments`.
     """
-
-    def __init__(self, fn: Distribution, memo: dict[int, nn.Module]) -> None:
-        parts = {}
-        for name, value in arguments(fn).items():
-            limit = None if name in _KEPT else constraint(fn, name)
-            parts[name] = _node(name, value, limit, fn.batch_shape, fn, memo)
-        super().__init__(type(fn), parts)
-
-    def forward(self, places: Tensor | None) -> Distribution:
-        """Return the distribution of the examples at `places`."""
-        return self._value(**self.parts(places))
-
-
-class RebuiltTransform(Composite):
-    """A transform: the object itself where it holds nothing that can be moved."""
-
-    def forward(self, places: Tensor | None) -> Transform:
-        """Return the transform of the examples at `places`."""
-        if isinstance(self._value, _InverseTransform):
-            return self.parts(places)["_inv"].inv
-        if not self._names:
-            return self._value
-        new = copy.copy(self._value)
-        vars(new).update(self.parts(places))
-        new._inv = None
-        if hasattr(new, "_cached_x_y"):
-            new._cached_x_y = None, None
-        return new
-
-
-class Itself(Node):
-    """A module, whose own parameters are moved."""
-
-    def __init__(self, value: nn.Module) -> None:
-        super().__init__(None, torch.Size())
-        self.module = value
-
-    def forward(self, places: Tensor | None) -> nn.Module:  # noqa: ARG002
-        """Return the module."""
-        return self.module
+    cls, parts = type(fn), {}
+    for name, value in arguments(fn).items():
+        limit = None if name in _KEPT else constraint(fn, name)
+        parts[name] = _node(name, value, limit, fn.batch_shape, fn, memo)
+    return Node(lambda _, **parts: cls(**parts), parts, is_distribution=True)
 
 
 def for_pyro(fn: Any) -> Any:  # noqa: ANN401
@@ -151,38 +85,64 @@ def _node(
     limit: Any,  # noqa: ANN401
     batch: torch.Size,
     owner: Any,  # noqa: ANN401
-    memo: dict[int, nn.Module],
+    memo: Memo,
 ) -> nn.Module:
     """Return an argument of `owner`, of the batch shape `batch`, that is subject to `limit`."""
     if name == "batch_shape":
-        return BatchShape(value, batch)
+        return Node(lambda at: value if at is None else torch.Size((len(at), *value[1:])))
     if isinstance(value, Distribution):
-        return Rebuilt(value, memo)
+        return rebuilt(value, memo)
     if isinstance(value, Transform):
         if id(value) not in memo:
             memo[id(value)] = _transform(value, batch, owner, memo)
         return memo[id(value)]
     if isinstance(value, nn.Module):
-        return Itself(value)
-    if isinstance(value, (list, tuple)) and any(isinstance(v, Transform) for v in value):
+        return _itself(value)
+    if _holds_transforms(value):
         parts = {str(i): _node("", v, None, batch, owner, memo) for i, v in enumerate(value)}
-        return Composite(None, parts)
-    bijection = _bijection(limit)
-    if bijection is not None and isinstance(value, Tensor) and value.is_floating_point():
-        return Moved(value, batch, bijection)
-    return Node(value.detach() if isinstance(value, Tensor) else value, batch)
+        return Node(lambda _, **parts: list(parts.values()), parts)
+    if not isinstance(value, Tensor):
+        return Node(lambda _: value)
+    # A tensor of at least the batch's shape has one entry for each example; others are shared.
+    is_batched = bool(batch) and value.shape[: len(batch)] == batch
+
+    def chosen(tensor: Tensor, places: Tensor | None) -> Tensor:
+        if places is None or not is_batched or (len(tensor) == 1 and len(places) > 1):
+            return tensor
+        return tensor[places]
+
+    kept, bijection = value.detach(), _bijection(limit)
+    if bijection is None or not value.is_floating_point():
+        return Node(lambda places: chosen(kept, places))
+    free = nn.Parameter(bijection.inv(kept.clone()))
+    moved = Node(lambda places: bijection(chosen(free, places)))
+    moved.free = free
+    return moved
+
+
+def _itself(module: nn.Module) -> nn.Module:
+    """Return a node for a module whose own parameters are moved."""
+    node = Node(lambda _: module)
+    node.module = module
+    return node
+
+
+def _holds_transforms(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(v, Transform) for v in value)
 
 
 def _transform(
     value: Any,  # noqa: ANN401
     batch: torch.Size,
     owner: Any,  # noqa: ANN401
-    memo: dict[int, nn.Module],
+    memo: Memo,
 ) -> nn.Module:
+    """Return a transform as a node: the object itself where nothing in it can be moved."""
     if isinstance(value, nn.Module):
-        return Itself(value)
+        return _itself(value)
     if isinstance(value, _InverseTransform):
-        return RebuiltTransform(value, {"_inv": _node("", value.inv, None, batch, owner, memo)})
+        parts = {"_inv": _node("", value.inv, None, batch, owner, memo)}
+        return Node(lambda _, **parts: parts["_inv"].inv, parts)
     parts = {}
     # Tensors with as many dimensions as a value of the base distribution have the batch's.
     base = getattr(owner, "base_dist", owner)
@@ -194,11 +154,20 @@ def _transform(
             is_batched = num_dims > 0 and item.dim() == num_dims and len(item) == batch[0]
             own = item.shape[:1] if is_batched else torch.Size()
             parts[name] = _node("", item, _limit(name, item), own, None, memo)
-        elif isinstance(item, (Transform, Distribution, list, tuple, nn.Module)):
-            node = _node("", item, None, batch, owner, memo)
-            if type(node) is not Node:
-                parts[name] = node
-    return RebuiltTransform(value, parts)
+        elif isinstance(item, (Transform, Distribution, nn.Module)) or _holds_transforms(item):
+            parts[name] = _node("", item, None, batch, owner, memo)
+
+    def make(_: object, **parts: Any) -> Transform:  # noqa: ANN401
+        if not parts:
+            return value
+        new = copy.copy(value)
+        vars(new).update(parts)
+        new._inv = None
+        if hasattr(new, "_cached_x_y"):
+            new._cached_x_y = None, None
+        return new
+
+    return Node(make, parts)
 
 
 def _limit(name: str, value: Tensor) -> Any:  # noqa: ANN401
