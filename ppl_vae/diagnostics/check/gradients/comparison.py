@@ -20,7 +20,6 @@ from ppl_vae.diagnostics.check.objective import (
 )
 from ppl_vae.diagnostics.check.settings import Setting, Task
 from ppl_vae.diagnostics.check.statistics import Z_LIMIT
-from ppl_vae.diagnostics.check.truth import Terms
 from ppl_vae.diagnostics.check.verdict import GroupGradient
 from ppl_vae.seeding import derive
 
@@ -145,7 +144,8 @@ class GradientComparison:
     def _block(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the objective's mean over some draws, and the three terms."""
         truth, latents = self._task.truth, self._task.truth.latents
-        values, noises = [], []
+        values: list[Tensor] = []
+        noises: list[dict[str, Tensor]] = []
         for _ in range(PER_BLOCK):
             if self._layout is None or latents is None:
                 values.append(self._task.objective(x))
@@ -155,20 +155,17 @@ class GradientComparison:
             batch = truth.batch_size(x)
             noise = arrange(recorder.draws, latents, batch, LAYOUTS[self._layout])
             noises.append(noise or fresh_noise(latents, 1, batch, x))
-        right = self._run(x, noises)
+        if noises:
+            joined = {name: torch.cat([noise[name] for noise in noises]) for name in noises[0]}
+            right = truth.run(x, noise=joined)
+        else:
+            factor = SCORED if truth.has_scores else 1
+            right = truth.run(x, num_particles=factor * PARTICLES * PER_BLOCK)
         own = torch.stack(values).mean()
         if self._noise_weights:
             columns = terms(right, with_ratios=True)
             own = own - sum(c * columns[n].mean() for n, c in self._noise_weights.items())
         return own, right.three_with_scores()
-
-    def _run(self, x: Tensor, noises: list[dict[str, Tensor]]) -> Terms:
-        truth = self._task.truth
-        if not noises:
-            many = SCORED if truth.has_scores else 1
-            return truth.run(x, num_particles=many * PARTICLES * PER_BLOCK)
-        joined = {name: torch.cat([noise[name] for noise in noises]) for name in noises[0]}
-        return truth.run(x, noise=joined)
 
     def _slopes(self, output: Tensor) -> dict[str, Tensor]:
         """Return the gradient of a number, flat by group; zeros where it does not reach."""

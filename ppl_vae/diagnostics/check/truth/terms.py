@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pyro
@@ -105,7 +105,7 @@ class Truth:
             return self._terms(x, num_particles, noise, transform)
         rows = []
         for i in range(num_particles):
-            one = None if noise is None else {n: v[i : i + 1] for n, v in noise.items()}
+            one = None if noise is None else {name: value[i] for name, value in noise.items()}
             rows.append(self._terms(x, 1, one, transform))
         return stacked(rows)
 
@@ -140,8 +140,6 @@ class Truth:
         plate: Any = nullcontext()
         if self._vectorised:
             plate = pyro.plate(PARTICLES, count, dim=-1 - self._nesting)
-        elif noise is not None:
-            noise = {name: value[0] for name, value in noise.items()}
         inject: Any = nullcontext() if noise is None else Inject(noise, transform)
         with self._buffers.kept(), poutine.block(), WithoutPathwise(), plate:
             with inject:
@@ -151,10 +149,7 @@ class Truth:
         model.compute_log_prob()
         in_model, in_guide = density_sites(model), density_sites(guide)
         examples = pair.num_examples(x)
-
-        def by_example(site: Site, value: Tensor) -> Tensor:
-            return self._by_example(site, value, count, examples)
-
+        by_example = partial(self._by_example, count=count, examples=examples)
         latents = latent_sites(model)
         likelihood = [
             by_example(s, s["log_prob"]) for n, s in in_model.items() if n not in latents
@@ -168,28 +163,22 @@ class Truth:
             own = _entropy(q["fn"], kl)
             entropy_closed[name] = by_example(q, weighed(own, q))
             prior_closed[name] = by_example(p, weighed(-kl - own, p))
-        zeros = x.new_zeros(count, examples)
+        # A draw that the examples share counts for each of them.
+        scores = [
+            by_example(s, s["log_prob"]) * (1 if self._in_plate(s) else examples)
+            for s in in_guide.values()
+            if has_score(s["fn"])
+        ]
         return Terms(
-            sum(likelihood, zeros),
+            sum(likelihood, x.new_zeros(count, examples)),
             prior,
             entropy,
             prior_closed,
             entropy_closed,
-            self._score(in_guide.values(), by_example, examples),
+            sum(scores[1:], scores[0]) if scores else None,
             in_model,
             in_guide,
         )
-
-    def _score(
-        self, sites: Iterable[Site], by_example: Callable[[Site, Tensor], Tensor], examples: int
-    ) -> Tensor | None:
-        """Return log q of the draws that are not reparameterised; a shared one counts for each."""
-        parts = [
-            by_example(s, s["log_prob"]) * (1 if self._in_plate(s) else examples)
-            for s in sites
-            if has_score(s["fn"])
-        ]
-        return sum(parts[1:], parts[0]) if parts else None
 
     def _in_plate(self, site: Site) -> bool:
         return any(frame.name == self._plate for frame in site["cond_indep_stack"])
