@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.diagnostics.check.objective import HALF, Objective, as_found, in_single
-from ppl_vae.diagnostics.check.procedure import Check
+from ppl_vae.diagnostics.check.procedure import run
 from ppl_vae.diagnostics.check.verdict import ElboCheck
 from ppl_vae.functions import Functions, as_pair
 from ppl_vae.pair import Pair, leaving_no_params
@@ -95,14 +95,14 @@ def check_elbo(
         with as_found(subject, derive(seed, "check_elbo")), in_single(subject):
             x = x.float() if x.dtype in HALF else x
             wrapped.try_out(x)
-            return Check(
+            return run(
                 subject,
                 wrapped,
                 x,
                 num_replicates=num_replicates,
                 seed=seed,
                 ignore_constants=ignore_constants,
-            ).result()
+            )
 
 
 def assert_elbo(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.check.gradients import GradientComparison
 from ppl_vae.diagnostics.check.objective import Objective
+from ppl_vae.diagnostics.check.replicates import Collector
 from ppl_vae.diagnostics.check.settings import Settings, Task
 from ppl_vae.diagnostics.check.statistics import NOISE, ONE
 from ppl_vae.diagnostics.check.truth import Truth
@@ -39,109 +40,99 @@ ENTERS = 0.02
 ROLES = {"log_likelihood": "L", "log_prior": "P", "entropy": "H"}
 
 
-class Check:
-    """One check, from the first replicates to the result."""
+def run(
+    pair: Pair,
+    objective: Objective,
+    x: Tensor,
+    *,
+    num_replicates: int,
+    seed: int,
+    ignore_constants: bool,
+) -> ElboCheck:
+    """Draw until the answer is clear, explain what is wrong, and compare gradients."""
 
-    def __init__(
-        self,
-        pair: Pair,
-        objective: Objective,
-        x: Tensor,
-        *,
-        num_replicates: int,
-        seed: int,
-        ignore_constants: bool,
-    ) -> None:
-        def fits(batch: Tensor) -> bool:
-            return bool(objective(batch).isfinite())
+    def fits(batch: Tensor) -> bool:
+        return bool(objective(batch).isfinite())
 
-        with torch.no_grad():
-            truth = Truth(pair, x)
-        settings = Settings(pair, truth, x, seed=seed, count=NUM_SETTINGS, fits=fits)
-        self._task = Task(
-            pair, objective, truth, settings, x, seed, num_replicates, ignore_constants
+    with torch.no_grad():
+        truth = Truth(pair, x)
+    settings = Settings(pair, truth, x, seed=seed, count=NUM_SETTINGS, fits=fits)
+    task = Task(pair, objective, truth, settings, x, seed, num_replicates, ignore_constants)
+    value = ValueCheck(task)
+    rounds, collector = value.rounds, value.collector
+    of_value = value.findings()
+    wrong = rounds.is_wrong or bool(of_value)
+    gradient, of_gradient = _gradients(task, value, wrong=wrong)
+    if not wrong and ((of_gradient and rounds.is_wrong_after_all()) or rounds.is_wrong):
+        of_value, of_gradient = value.findings(), []
+    found = localised(of_value + of_gradient, gradient, noisier=rounds.is_noisier)
+    if not found and objective.reduction == "none" and not ignore_constants:
+        found = example_findings(pair, objective, truth, settings, seed=seed)
+    nearest = rounds.nearest
+    coefficients = {
+        name: Estimate(nearest[role], nearest.error(role), collector.num_replicates)
+        for name, role in {**ROLES, "constant": ONE}.items()
+    }
+    return ElboCheck(
+        subject=type(pair).__name__,
+        findings=found,
+        coefficients=coefficients,
+        leftover=nearest.rms,
+        gradient=gradient,
+        num_replicates=collector.num_replicates,
+        num_settings=len(rounds.table),
+        stopped=rounds.stopped,
+        notes=_notes(collector, settings),
+    )
+
+
+def _gradients(
+    task: Task, value: ValueCheck, *, wrong: bool
+) -> tuple[dict[str, GroupGradient], list[Finding]]:
+    weights = dict.fromkeys(ROLES, 1.0)
+    rounds, collector, explanation = value.rounds, value.collector, value.explanation
+    judged = not wrong
+    if explanation is not None and explanation.candidate.kind == "weight":
+        judged = True
+        for name, role in ROLES.items():
+            role = role if role in explanation.candidate.roles else "KL"
+            if explanation.is_off(role):
+                weights[name] = explanation.weight(role).mean
+    nearest = rounds.nearest
+    noise = {name: nearest[name] for name in nearest.names if name.startswith(NOISE)}
+    gradients = GradientComparison(
+        task,
+        weights=weights,
+        visited=[sample.setting for sample in rounds.table.samples],
+        layout=collector.layout,
+        noise={name: weight for name, weight in noise.items() if abs(weight) > ENTERS},
+        tolerance=collector.seen.tolerance,
+    )
+    for target in GRADIENT_BLOCKS:
+        if 2 * target > max(task.budget, 2 * GRADIENT_BLOCKS[0]):
+            break
+        gradients.more(target - gradients.num_blocks)
+        if gradients.is_clear() or (explanation is not None and not judged):
+            break  # nothing depends on it
+    if judged and gradients.is_doubtful() and (wrong or not rounds.is_wrong_after_all()):
+        gradients.more(MORE_IN_DOUBT * gradients.num_blocks, in_doubt=True)
+    groups = gradients.result()
+    return groups, gradient_findings(groups, weights) if judged else []
+
+
+def _notes(collector: Collector, settings: Settings) -> list[str]:
+    notes = []
+    if collector.skipped:
+        notes.append(f"The objective was not finite at {collector.skipped} settings.")
+    if collector.seen.is_half:
+        notes.append(
+            "The objective computes in half precision: what is within "
+            f"{collector.seen.tolerance:.1%} of the terms is taken for rounding. Check it without "
+            "autocast."
         )
-        self._value = ValueCheck(self._task)
-
-    def result(self) -> ElboCheck:
-        """Draw until the answer is clear, explain what is wrong, and compare gradients."""
-        task, rounds, collector = self._task, self._value.rounds, self._value.collector
-        of_value = self._value.findings()
-        wrong = rounds.is_wrong or bool(of_value)
-        gradient, of_gradient = self._gradients(wrong=wrong)
-        if not wrong and ((of_gradient and self._is_wrong_after_all()) or rounds.is_wrong):
-            of_value, of_gradient = self._value.findings(), []
-        found = localised(of_value + of_gradient, gradient, noisier=rounds.is_noisier)
-        if not found and task.objective.reduction == "none" and not task.ignore_constants:
-            found = example_findings(
-                task.pair, task.objective, task.truth, task.settings, seed=task.seed
-            )
-        nearest = rounds.nearest
-        coefficients = {
-            name: Estimate(nearest[role], nearest.error(role), collector.num_replicates)
-            for name, role in {**ROLES, "constant": ONE}.items()
-        }
-        return ElboCheck(
-            subject=type(task.pair).__name__,
-            findings=found,
-            coefficients=coefficients,
-            leftover=nearest.rms,
-            gradient=gradient,
-            num_replicates=collector.num_replicates,
-            num_settings=len(rounds.table),
-            stopped=rounds.stopped,
-            notes=self._notes(),
+    if not settings.sizes:
+        notes.append(
+            "Only the batch that was passed could be used: other sizes are refused, so a factor "
+            "of the batch size would not be seen."
         )
-
-    def _gradients(self, *, wrong: bool) -> tuple[dict[str, GroupGradient], list[Finding]]:
-        weights = dict.fromkeys(ROLES, 1.0)
-        judged, explanation = not wrong, self._value.explanation
-        if explanation is not None and explanation.candidate.kind == "weight":
-            judged = True
-            for name, role in ROLES.items():
-                role = role if role in explanation.candidate.roles else "KL"
-                if explanation.is_off(role):
-                    weights[name] = explanation.weight(role).mean
-        nearest, collector = self._value.rounds.nearest, self._value.collector
-        noise = {name: nearest[name] for name in nearest.names if name.startswith(NOISE)}
-        gradients = GradientComparison(
-            self._task,
-            weights=weights,
-            visited=[sample.setting for sample in self._value.rounds.table.samples],
-            layout=collector.layout,
-            noise={name: value for name, value in noise.items() if abs(value) > ENTERS},
-            tolerance=collector.seen.tolerance,
-        )
-        for target in GRADIENT_BLOCKS:
-            if 2 * target > max(self._task.budget, 2 * GRADIENT_BLOCKS[0]):
-                break
-            gradients.more(target - gradients.num_blocks)
-            if gradients.is_clear() or (explanation is not None and not judged):
-                break  # nothing depends on it
-        if judged and gradients.is_doubtful() and (wrong or not self._is_wrong_after_all()):
-            gradients.more(MORE_IN_DOUBT * gradients.num_blocks, in_doubt=True)
-        groups = gradients.result()
-        return groups, gradient_findings(groups, weights) if judged else []
-
-    def _is_wrong_after_all(self) -> bool:
-        """Return whether the value, too, is wrong where a gradient is, by less than was seen."""
-        if not self._value.rounds.is_exact:
-            self._value.rounds.spend()
-        return self._value.rounds.is_wrong
-
-    def _notes(self) -> list[str]:
-        notes, collector = [], self._value.collector
-        if collector.skipped:
-            notes.append(f"The objective was not finite at {collector.skipped} settings.")
-        if collector.seen.is_half:
-            notes.append(
-                "The objective computes in half precision: what is within "
-                f"{collector.seen.tolerance:.1%} of the terms is taken for rounding. Check it "
-                "without autocast."
-            )
-        if not self._task.settings.sizes:
-            notes.append(
-                "Only the batch that was passed could be used: other sizes are refused, so a "
-                "factor of the batch size would not be seen."
-            )
-        return notes
+    return notes

@@ -62,11 +62,12 @@ class SequentialTest:
                 self.stopped = "clear"
                 break
 
-    def spend(self) -> None:
-        """Draw the rest of the budget, or less if the value is seen to be wrong before."""
-        for target in self._targets():
+    def is_wrong_after_all(self) -> bool:
+        """Return whether the value is wrong, with the rest of the budget spent if need be."""
+        for target in () if self.is_exact else self._targets():
             if target > self._collector.num_replicates and not self.is_wrong:
                 self._draw(target)
+        return self.is_wrong
 
     def _targets(self) -> tuple[int, ...]:
         return (*(r for r in ROUNDS if r < self._budget), self._budget)
