@@ -18,7 +18,7 @@ from ppl_vae.diagnostics.check.gradients import GradientComparison
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.replicates import Collector
 from ppl_vae.diagnostics.check.settings import Settings, Task
-from ppl_vae.diagnostics.check.statistics import NOISE, ONE
+from ppl_vae.diagnostics.check.statistics import ONE
 from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.diagnostics.check.value import ValueCheck
 from ppl_vae.diagnostics.check.verdict import (
@@ -32,11 +32,8 @@ from ppl_vae.diagnostics.check.verdict import (
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.pair import Pair
 
-NUM_SETTINGS = 22
 GRADIENT_BLOCKS = (16, 40, 64)
 MORE_IN_DOUBT = 2
-# The weight from which noise without an expectation counts as entering.
-ENTERS = 0.02
 ROLES = {"log_likelihood": "L", "log_prior": "P", "entropy": "H"}
 
 
@@ -50,19 +47,15 @@ def run(
     ignore_constants: bool,
 ) -> ElboCheck:
     """Draw until the answer is clear, explain what is wrong, and compare gradients."""
-
-    def fits(batch: Tensor) -> bool:
-        return bool(objective(batch).isfinite())
-
     with torch.no_grad():
         truth = Truth(pair, x)
-    settings = Settings(pair, truth, x, seed=seed, count=NUM_SETTINGS, fits=fits)
+    settings = Settings(pair, objective, truth, x, seed=seed)
     task = Task(pair, objective, truth, settings, x, seed, num_replicates, ignore_constants)
     value = ValueCheck(task)
     rounds, collector = value.rounds, value.collector
     of_value = value.findings()
     wrong = rounds.is_wrong or bool(of_value)
-    gradient, of_gradient = _gradients(task, value, wrong=wrong)
+    gradient, of_gradient = _gradients(value, wrong=wrong)
     if not wrong and ((of_gradient and rounds.is_wrong_after_all()) or rounds.is_wrong):
         of_value, of_gradient = value.findings(), []
     found = localised(of_value + of_gradient, gradient, noisier=rounds.is_noisier)
@@ -87,29 +80,20 @@ def run(
 
 
 def _gradients(
-    task: Task, value: ValueCheck, *, wrong: bool
+    value: ValueCheck, *, wrong: bool
 ) -> tuple[dict[str, GroupGradient], list[Finding]]:
+    """Return what the gradients are, and what is wrong with them if that can be judged."""
     weights = dict.fromkeys(ROLES, 1.0)
-    rounds, collector, explanation = value.rounds, value.collector, value.explanation
-    judged = not wrong
+    rounds, explanation, judged = value.rounds, value.explanation, not wrong
     if explanation is not None and explanation.candidate.kind == "weight":
         judged = True
         for name, role in ROLES.items():
             role = role if role in explanation.candidate.roles else "KL"
             if explanation.is_off(role):
                 weights[name] = explanation.weight(role).mean
-    nearest = rounds.nearest
-    noise = {name: nearest[name] for name in nearest.names if name.startswith(NOISE)}
-    gradients = GradientComparison(
-        task,
-        weights=weights,
-        visited=[sample.setting for sample in rounds.table.samples],
-        layout=collector.layout,
-        noise={name: weight for name, weight in noise.items() if abs(weight) > ENTERS},
-        tolerance=collector.seen.tolerance,
-    )
+    gradients = GradientComparison(rounds, weights)
     for target in GRADIENT_BLOCKS:
-        if 2 * target > max(task.budget, 2 * GRADIENT_BLOCKS[0]):
+        if 2 * target > max(rounds.task.budget, 2 * GRADIENT_BLOCKS[0]):
             break
         gradients.more(target - gradients.num_blocks)
         if gradients.is_clear() or (explanation is not None and not judged):

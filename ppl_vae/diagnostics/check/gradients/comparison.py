@@ -18,8 +18,9 @@ from ppl_vae.diagnostics.check.objective import (
     fresh_noise,
     start_streams,
 )
-from ppl_vae.diagnostics.check.settings import Setting, Task
-from ppl_vae.diagnostics.check.statistics import Z_LIMIT
+from ppl_vae.diagnostics.check.replicates import SequentialTest
+from ppl_vae.diagnostics.check.settings import Setting
+from ppl_vae.diagnostics.check.statistics import NOISE, Z_LIMIT
 from ppl_vae.diagnostics.check.verdict import GroupGradient
 from ppl_vae.seeding import derive
 
@@ -27,6 +28,8 @@ PER_BLOCK, PARTICLES = 2, 4
 # The factor on the particles where draws have scores, whose gradients are noisier.
 SCORED = 8
 NUM_COORDINATES = 2048
+# The weight from which noise without an expectation counts as entering.
+ENTERS = 0.02
 # Until when blocks are added: the z-score of a group that may be wrong and of one that is, and the
 # standard errors of its weights.
 DOUBTFUL, CLEARLY, KNOWN = 3.0, 8.0, 0.1
@@ -51,34 +54,24 @@ class GradientComparison:
     """Collects blocks of gradients at a few settings.
 
     Args:
-        task: what is compared.
+        rounds: of replicates of the value, at the settings to choose from, the pair's own first.
         weights: with which coefficients the terms enter the objective's value.
-        visited: settings to choose from, the pair's own first.
-        layout: of the noise, if the objective's is that of the guide; None if not.
-        noise: columns with an expectation of zero to the weight with which they enter the
-            objective; their gradient is taken off, draw by draw.
-        tolerance: what rounding may leave of the value, relative to the terms.
 
     Attributes:
         num_blocks: so far, at each setting.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        weights: dict[str, float],
-        visited: list[Setting],
-        layout: int | None,
-        noise: dict[str, float],
-        tolerance: float,
-    ) -> None:
-        self._task, self._layout, self._noise_weights = task, layout, noise
-        self._rounding = ROUNDINGS * tolerance
+    def __init__(self, rounds: SequentialTest, weights: dict[str, float]) -> None:
+        self._task, self._layout = rounds.task, rounds.collector.layout
+        self._rounding = ROUNDINGS * rounds.collector.seen.tolerance
+        nearest = rounds.nearest
+        noise = {name: nearest[name] for name in nearest.names if name.startswith(NOISE)}
+        # The gradient of what enters without an expectation is taken off, draw by draw.
+        self._noise_weights = {n: weight for n, weight in noise.items() if abs(weight) > ENTERS}
         self._weights = torch.tensor([weights[name] for name in NAMES], dtype=torch.float64)
-        self._groups = task.pair.parameter_groups()
+        self._groups = self._task.pair.parameter_groups()
         self._members = [p for members in self._groups.values() for p in members.values()]
-        self._visited = _few(visited)
+        self._visited = _few([sample.setting for sample in rounds.table.samples])
         self._rows: list[dict[str, _Rows]] = [{} for _ in self._visited]
         self.num_blocks = 0
 

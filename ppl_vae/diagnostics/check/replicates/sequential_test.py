@@ -43,6 +43,8 @@ class SequentialTest:
         collector: of the draws.
 
     Attributes:
+        task: what is compared.
+        collector: as passed.
         right: the fit of the right formula.
         nearest: the fit of any weights and a constant.
         stopped: ``clear`` or ``budget``.
@@ -51,8 +53,7 @@ class SequentialTest:
     """
 
     def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-        self._budget, self._ignore = collector.task.budget, collector.task.ignore_constants
+        self.task, self.collector = collector.task, collector
         self.stopped, self.with_ratios = "budget", False
         self.right: Fit
         self.nearest: Fit
@@ -65,12 +66,12 @@ class SequentialTest:
     def is_wrong_after_all(self) -> bool:
         """Return whether the value is wrong, with the rest of the budget spent if need be."""
         for target in () if self.is_exact else self._targets():
-            if target > self._collector.num_replicates and not self.is_wrong:
+            if target > self.collector.num_replicates and not self.is_wrong:
                 self._draw(target)
         return self.is_wrong
 
     def _targets(self) -> tuple[int, ...]:
-        return (*(r for r in ROUNDS if r < self._budget), self._budget)
+        return (*(r for r in ROUNDS if r < self.task.budget), self.task.budget)
 
     @property
     def is_exact(self) -> bool:
@@ -91,7 +92,7 @@ class SequentialTest:
     def is_wrong(self) -> bool:
         """Whether the objective's value is not the ELBO's."""
         right = self.right
-        if self._ignore and right.log_p < LOG_P_LIMIT:
+        if self.task.ignore_constants and right.log_p < LOG_P_LIMIT:
             right = data_constant(self.table)
         if right.log_p < LOG_P_LIMIT:
             return True
@@ -102,9 +103,9 @@ class SequentialTest:
         return any(is_off(weight) for weight in weights)
 
     def _draw(self, target: int) -> None:
-        first = self._collector.num_replicates == 0
-        self._collector.more(target - self._collector.num_replicates)
-        if first and self._collector.matched:
+        first = self.collector.num_replicates == 0
+        self.collector.more(target - self.collector.num_replicates)
+        if first and self.collector.matched:
             self.with_ratios = self._ratios_enter()
         self.table = self._tabulated(with_ratios=self.with_ratios)
         self._fit()
@@ -117,7 +118,7 @@ class SequentialTest:
     def _fit(self) -> None:
         noise = self.table.noise
         unit = {"L": 1.0, "P": 1.0, "H": 1.0}
-        self.right = self.table.fit([ONE] if self._ignore else [], unit, noise)
+        self.right = self.table.fit([ONE] if self.task.ignore_constants else [], unit, noise)
         self.nearest = self.table.fit(["L", "P", "H", ONE], {}, noise)
 
     def _is_heavy_tailed(self) -> bool:
@@ -150,10 +151,10 @@ class SequentialTest:
         def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
             return terms(draws.terms, with_ratios=with_ratios)
 
-        return self._table(self._collector.samples(columns))
+        return self._table(self.collector.samples(columns))
 
     def _table(self, samples: list[Sample]) -> Regression:
-        matched, tolerance = bool(self._collector.matched), self._collector.seen.tolerance
+        matched, tolerance = bool(self.collector.matched), self.collector.seen.tolerance
         return Regression(samples, matched=matched, tolerance=tolerance)
 
     def _ratios_enter(self) -> bool:
@@ -171,7 +172,7 @@ class SequentialTest:
             return True
         if LOG_P_LIMIT < right.log_p < LOG_P_SUSPICIOUS:
             return False
-        if right.log_p < LOG_P_DECIDED and self._collector.num_replicates >= ROUNDS[1]:
+        if right.log_p < LOG_P_DECIDED and self.collector.num_replicates >= ROUNDS[1]:
             return True
         errors = [nearest.error(role) for role in "LPH"]
         return all(

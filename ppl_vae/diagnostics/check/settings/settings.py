@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ppl_vae.diagnostics.check.objective import Values
+from ppl_vae.diagnostics.check.objective import Objective, Values
 from ppl_vae.diagnostics.check.settings.dependent_latents import STARTS, ascend
 from ppl_vae.diagnostics.check.settings.extreme_values import extremes, is_extreme
 from ppl_vae.diagnostics.check.settings.perturbation import perturbed, spread_out
@@ -17,6 +17,7 @@ from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive
 
+NUM_SETTINGS = 22
 STRENGTHS = (1.5, 0.8, 0.4, 0.2, 0.1, 0.03)
 SIZES = (1, 2, 3, 5, 8, 12)
 TRIALS_PER_STRENGTH, WANTED_TRIALS = 16, 40
@@ -52,39 +53,31 @@ class Settings:
 
     Args:
         pair: the pair.
-        truth: its terms.
+        objective: what is checked.
+        truth: the right terms.
         x: the data.
         seed: of everything random.
-        count: the number of settings.
-        fits: whether the objective, too, takes a batch.
 
     Attributes:
-        sizes: of batches that both take; empty where they take only the data as a whole.
+        sizes: of batches that pair and objective take; empty if that is only the data as a whole.
         all: the settings, the parameters as they are first.
     """
 
     def __init__(
-        self,
-        pair: Pair,
-        truth: Truth,
-        x: Tensor,
-        *,
-        seed: int,
-        count: int,
-        fits: Callable[[Tensor], bool],
+        self, pair: Pair, objective: Objective, truth: Truth, x: Tensor, *, seed: int
     ) -> None:
         self._pair, self._truth, self._x = pair, truth, x
         self._values = Values([*pair.parameters(), *pair.buffers()])
         self._random = torch.Generator().manual_seed(derive(seed, "settings"))
         self._groups = pair.parameter_groups()
-        self.sizes = [size for size in SIZES if self._serves(size, fits)]
+        self.sizes = [size for size in SIZES if self._serves(size, objective)]
         as_is = Setting(0, dict.fromkeys(self._groups, 0.0), dict.fromkeys(self._groups, 1.0))
         first = self._index(min(len(x), 32)) if len(x) > 1 else (0,)
         own = replace(as_is, index=first if self.sizes else tuple(range(len(x))))
         self._probe = x[: 4 if self.sizes else len(x)]
         if self.sizes and len(self._probe) not in self.sizes:
             self._probe = x[list(self._index(min(self.sizes, key=lambda s: abs(s - 4))))]
-        chosen = self._choose(count - 2)
+        chosen = self._choose(NUM_SETTINGS - 2)
         self.all = [own, replace(as_is, index=self._batch(0)), *chosen]
 
     @contextmanager
@@ -96,12 +89,12 @@ class Settings:
         finally:
             self._values.put_back()
 
-    def _serves(self, size: int, fits: Callable[[Tensor], bool]) -> bool:
+    def _serves(self, size: int, objective: Objective) -> bool:
         batch = self._x[list(self._index(size))]
         try:
             with torch.no_grad():
                 self._truth.run(batch)
-            return fits(batch)
+            return bool(objective(batch).isfinite())
         except Exception:
             return False  # such as a size of 1 where a layer normalises over the batch
 

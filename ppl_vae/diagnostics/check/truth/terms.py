@@ -48,7 +48,7 @@ class Truth:
         without_dropout: whether dropout is held at its mean whenever the two are run.
 
     Attributes:
-        sites: the model's latents.
+        observed: the model's observed sites.
         latents: those of the guide whose draws are known functions of standard noise; None
             unless all are, and belong to one example each.
         has_scores: whether a draw of the guide is not reparameterised.
@@ -68,7 +68,6 @@ class Truth:
             plates = Plates(pair, x, guide, model)
         self._nesting, self._plate = plates.nesting, plates.of_examples
         self.drops = any(isinstance(m, _DropoutNd) and m.training for m in pair.modules())
-        self.sites = list(latent_sites(model))
         self.observed = list(observed_sites(model))
         in_guide = latent_sites(guide)
         self.has_scores = any(has_score(site["fn"]) for site in in_guide.values())
