@@ -1,4 +1,4 @@
-"""Two distributions as a pair, for a divergence without a model."""
+"""Two distributions as a pair, so that their KL divergence is checked as an ELBO is."""
 
 from ppl_vae.diagnostics.check.divergence.pair import Divergence
 

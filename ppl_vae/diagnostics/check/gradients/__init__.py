@@ -1,4 +1,4 @@
-"""An objective's gradients beside the right ones."""
+"""The comparison of an objective's gradients with the right ones."""
 
 from ppl_vae.diagnostics.check.gradients.comparison import GradientComparison
 

@@ -30,8 +30,8 @@ SCORED = 8
 NUM_COORDINATES = 2048
 # The weight from which noise without an expectation counts as entering.
 ENTERS = 0.02
-# Until when blocks are added: the z-score of a group that may be wrong and of one that is, and the
-# standard errors of its weights.
+# Blocks are added until no z-score is between that of a group that may be wrong and that of one
+# that is, and the standard errors of its weights are as small as the last.
 DOUBTFUL, CLEARLY, KNOWN = 3.0, 8.0, 0.1
 # What rounding may leave of the whole gradient, in units of what it may leave of the value, as a
 # gradient is rounded layer by layer, there and back.
@@ -76,7 +76,7 @@ class GradientComparison:
         self.num_blocks = 0
 
     def more(self, blocks: int, *, in_doubt: bool = False) -> None:
-        """Add so many blocks at every setting, or only where a group may be wrong, and not by far.
+        """Add blocks at every setting, or (`in_doubt`) where a group may be wrong by a little.
 
         The terms' gradients are taken one by one at first, and where a group is wrong.
         """
@@ -102,7 +102,7 @@ class GradientComparison:
         self.num_blocks += blocks
 
     def is_clear(self) -> bool:
-        """Return whether a few percent in a term's gradient would be seen, or where much is."""
+        """Return whether a few percent in a term's gradient would show, or a mistake is known."""
         if any(group.z_score > CLEARLY for group in self.result().values()):
             return self._are_weights_known(CLEARLY)
         known = all(row.directions.is_clear() for rows in self._rows for row in rows.values())
@@ -115,7 +115,7 @@ class GradientComparison:
         return all(error < KNOWN for error in errors)
 
     def is_doubtful(self) -> bool:
-        """Return whether a group may be wrong, and not by far."""
+        """Return whether a group may be wrong by a little."""
         return any(map(_is_doubtful, self.result().values()))
 
     def result(self) -> dict[str, GroupGradient]:

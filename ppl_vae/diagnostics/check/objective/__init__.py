@@ -1,4 +1,4 @@
-"""What is called, and the noise that it was seen to draw."""
+"""Calls of the objective, the noise that it draws, and what is put back afterwards."""
 
 from ppl_vae.diagnostics.check.objective.calls import Objective
 from ppl_vae.diagnostics.check.objective.dropout_off import WithoutDropout

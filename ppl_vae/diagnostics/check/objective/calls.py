@@ -1,4 +1,4 @@
-"""Calls a hand-written objective, and says clearly what is wrong with what it returns."""
+"""Calls a hand-written objective, and refuses what it returns with a clear error."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Objective:
         self.kind = checks.name("kind", kind, KINDS)
         self.reduction = checks.name("reduction", reduction, REDUCTIONS)
         self._function, self._pair = function, pair
-        # What each call moves on, such as the iterations of a spectral norm.
+        # Each call changes some, such as the iterates of a spectral norm.
         self._buffers = Values(pair.buffers())
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the estimate of the ELBO per example, a scalar, as the function means it."""
+        """Return the estimate of the mean ELBO per example, a scalar."""
         return self.each(x).mean()
 
     def each(self, x: Tensor) -> Tensor:
-        """Return the estimate of each example's ELBO; of their mean, where that is returned."""
+        """Return the estimate of each example's ELBO, or of their mean if that is returned."""
         with self._buffers.kept():
             result = self._shaped(self._function(x), x)
         if self.reduction == "sum":
@@ -62,9 +62,9 @@ class Objective:
         """Call once and raise unless the result can be checked.
 
         Raises:
-            TypeError: it is no floating-point tensor.
-            ValueError: a wrong shape, NaN or an infinity, no graph, a graph without the pair's
-                parameters; or the call changed the parameters.
+            TypeError: the result is no floating-point tensor.
+            ValueError: it has a wrong shape, is NaN or infinite, has no graph, or one without the
+                pair's parameters; or the call changed the parameters.
         """
         parameters = list(self._pair.parameters())
         before = Values(parameters)

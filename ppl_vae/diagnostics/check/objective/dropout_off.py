@@ -1,4 +1,4 @@
-"""An objective without its dropout, seen from outside."""
+"""Runs an objective without its dropout."""
 
 from __future__ import annotations
 

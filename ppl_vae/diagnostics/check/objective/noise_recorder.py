@@ -1,4 +1,4 @@
-"""The noise that a function draws from torch, seen from outside."""
+"""Records the noise that a function draws from torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a check does to a pair, and to the world, is undone at its end."""
+"""Putting back what a check changes: the pair, Pyro's settings and the random states."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ppl_vae.seeding import reseed, seeded
 def as_found(pair: Pair, seed: int) -> Iterator[None]:
     """Run a block on the random stream of `seed`, then put back everything that it may touch.
 
-    Parameters, buffers and gradients to the last bit, train or eval mode of every module, whether
-    parameters require a gradient, Pyro's param store and validation, whether autograd records,
-    and the random states of torch, numpy and Python.
+    These are the parameters, buffers and gradients to the last bit, the train or eval mode of
+    every module, whether parameters require a gradient, Pyro's param store and validation, whether
+    autograd records, and the random states of torch, numpy and Python.
     """
     parameters = list(pair.parameters())
     values = Values([*parameters, *pair.buffers()])

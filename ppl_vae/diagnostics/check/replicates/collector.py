@@ -63,7 +63,7 @@ class Collector:
         self.seen = ObservedNoise(task.truth)
 
     def more(self, replicates: int) -> None:
-        """Add so many replicates at every setting."""
+        """Add this number of replicates at every setting."""
         for number, visit in enumerate(self._visits):
             start_streams(self._stream(number, self.num_replicates), self.task.pair.device)
             with self.task.settings.at(visit.setting) as x:

@@ -1,4 +1,4 @@
-"""What noise an objective was seen to draw, call by call."""
+"""The noise that an objective draws, call by call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replicates of an objective, round by round, until the answer is clear or the budget spent."""
+"""Replicates of an objective, round by round, until the answer is clear or none are left."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class SequentialTest:
 
     @property
     def is_noisier(self) -> bool:
-        """Whether all weights of the terms, at the objective's own noise, leave much of it.
+        """Whether the terms at the objective's own noise leave much of it, whatever their weights.
 
-        The log-likelihood is then another one, or at other draws of z.
+        The log-likelihood is then another one, or taken at other draws of z.
         """
         total = self.table.left(self.table.fit([], {}))
         left = self.table.left(self.nearest)

@@ -44,7 +44,7 @@ class Setting:
 
 
 class Settings:
-    """Chooses settings at which the terms differ much, and visits them.
+    """Chooses settings at which the terms differ widely, and visits them.
 
     Candidates are random perturbations of random groups of parameters, in several sizes. Those at
     which the terms are not finite, or far from those of a model in use, are left out. From the

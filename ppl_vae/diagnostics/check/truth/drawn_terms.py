@@ -64,7 +64,7 @@ class Terms:
 
 
 def stacked(rows: list[Terms]) -> Terms:
-    """Return the terms of several particles that were run one by one."""
+    """Return the terms of particles that were run one by one."""
 
     def joined(values: list[Any]) -> Any:  # noqa: ANN401
         if values[0] is None:
