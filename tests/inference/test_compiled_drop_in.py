@@ -215,7 +215,7 @@ def test_a_number_is_an_input_from_its_second_value_on(number):
         weighted, lambda _: weighted_guide, call=lambda step: ((DATA, number(step)), {})
     )
     assert compiled == NUM_STEPS - 1, svi.why_eager
-    assert len(svi._steppers) == 1
+    assert len(svi._graphs) == 1
 
 
 def test_flags_and_numbers_choose_among_graphs():
@@ -225,7 +225,7 @@ def test_flags_and_numbers_choose_among_graphs():
         call=lambda step: ((DATA,), {"weight": 0.1 + step / 10, "flag": step % 2 == 0}),
     )
     assert compiled >= NUM_STEPS - 3, svi.why_eager
-    assert len(svi._steppers) == 2
+    assert len(svi._graphs) == 2
 
 
 @pytest.mark.parametrize(

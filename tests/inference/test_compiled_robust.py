@@ -35,7 +35,7 @@ def test_shapes_and_dtypes_are_traced_once_each(pair, caplog):
         for _ in range(4):
             svi.step(small)
             svi.step(large)
-    assert len(svi._steppers) == 2
+    assert len(svi._graphs) == 2
     assert caplog.text.count("tracing again: arguments of a new shape, dtype or value") == 1
 
 

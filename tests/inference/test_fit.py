@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ppl_vae import BernoulliVAE, ExponentialNormal, fit, load, load_pair
 from ppl_vae.elbos import make
 from ppl_vae.inference.batches import shuffled
+from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.deferred import deferred
 from ppl_vae.inference.optimizers import Updater
 from ppl_vae.inference.step import Step
@@ -137,7 +138,7 @@ def test_resuming_equals_never_stopping(make, data, tmp_path):
 def test_resuming_before_at_and_after_the_first_compiled_epoch(
     hidden, unrolled, stop, data, tmp_path, monkeypatch
 ):
-    """Of four epochs the third is the first compiled one; of tiny ones ten are taken at once."""
+    """Of four epochs the third is the first compiled one; tiny steps are taken two at once."""
     lowered = []
 
     def as_traced(body, given, name):
@@ -147,7 +148,8 @@ def test_resuming_before_at_and_after_the_first_compiled_epoch(
     monkeypatch.setattr("ppl_vae.inference.compilation.chunk.lower", as_traced)
     monkeypatch.setattr(sys.modules["ppl_vae.inference.fit"], "draw_run", lambda *_: None)
     monkeypatch.setattr("ppl_vae.inference.compilation.epoch.can_compile", lambda device: True)
-    monkeypatch.setattr("ppl_vae.inference.compilation.epoch.WORTH_COMPILING", 30)
+    monkeypatch.setattr("ppl_vae.inference.compilation.epoch.WORTH_TRACING", 0)
+    monkeypatch.setattr(Stepper, "steps_to_repay", lambda self, share: 30)
 
     def run(folder, epochs, *, resume=False, compile="auto"):
         lowered.clear()
@@ -165,7 +167,7 @@ def test_resuming_before_at_and_after_the_first_compiled_epoch(
         return history.train_elbo, parameters(pair), list(lowered)
 
     whole, expected, names = run(tmp_path / "whole", 4)
-    assert names == (["10 steps", "a step"] if unrolled else ["a step"])
+    assert names == (["2 steps"] if unrolled else ["a step"])
     run(tmp_path / "parts", stop)
     assert bool(lowered) == (stop == 3)
     parts, found, _ = run(tmp_path / "parts", 4, resume=True)

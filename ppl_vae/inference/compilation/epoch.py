@@ -17,8 +17,10 @@ from ppl_vae.inference.step import Step
 
 log = getLogger("ppl_vae.inference")
 
-# A compiler takes about as long as so many steps.
-WORTH_COMPILING = 1000
+# To trace a step takes a third of the time of so many steps, or less.
+WORTH_TRACING = 3000
+# What a compilation may take of the time of the run so far.
+SHARE = 0.3
 
 
 def check_compile(value: object) -> str | bool:
@@ -33,9 +35,10 @@ def check_compile(value: object) -> str | bool:
 class CompiledEpochs:
     """Decides from which epoch on steps are compiled, and takes them.
 
-    With ``auto`` an epoch is compiled if the run has more than `WORTH_COMPILING` steps behind it
-    at its end, however long it will be: so a run that was stopped and resumed compiles where one
-    that was not stopped does, and gives the same numbers.
+    With ``auto`` an epoch is compiled if at its end so many steps are done that compiling one
+    takes at most 0.3 of their time, by an estimate from the step's operations, however long the
+    run will be: so a run that was stopped and resumed compiles where one that was not stopped
+    does, and gives the same numbers.
 
     Args:
         step: one step of training.
@@ -51,14 +54,23 @@ class CompiledEpochs:
         self._examples = 0
 
     def serves(self, epoch: int) -> bool:
-        """Return whether `epoch`, counted from 1, is to be compiled."""
-        if self._how == "auto":
-            num_steps = epoch * -(-len(self._data) // self._batch_size)
-            return num_steps > WORTH_COMPILING and can_compile(self._step.pair.device)
-        return bool(self._how)
+        """Return whether `epoch`, counted from 1, is to be compiled.
 
-    def prepare(self) -> bool:
-        """Trace and compile unless that is done; return whether it could be.
+        Raises:
+            NotImplementedError: it cannot be, and was insisted on.
+        """
+        if self._how != "auto":
+            return bool(self._how) and self._prepare()
+        num_steps = epoch * -(-len(self._data) // self._batch_size)
+        if num_steps <= WORTH_TRACING or not can_compile(self._step.pair.device):
+            return False
+        if not self._prepare():
+            return False
+        assert self._stepper is not None  # prepared
+        return num_steps > self._stepper.steps_to_repay(SHARE)
+
+    def _prepare(self) -> bool:
+        """Trace a step unless that is done; return whether it could be.
 
         Raises:
             NotImplementedError: it cannot be, and was insisted on.

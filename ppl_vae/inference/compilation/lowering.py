@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ppl_vae import checks
 from ppl_vae.inference.compilation.constants import UntraceableError
@@ -71,7 +74,9 @@ def lower(
             _lay_out_gradients(recorded)
             if device.type == "cpu":
                 leave_whole(recorded)
-            made: Any = compile_fx(recorded, list(inputs), config_patches=_SETTINGS)
+            # With a shape environment torch keeps what it has compiled for the next process.
+            with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
+                made: Any = compile_fx(recorded, list(inputs), config_patches=_SETTINGS)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UntraceableError(f"Inductor failed ({reason})") from error

@@ -13,9 +13,11 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, SAME, alike
 from ppl_vae.inference.compilation.assignment import assigned_in_place
 from ppl_vae.inference.compilation.chunk import Chunk
 from ppl_vae.inference.compilation.constants import UntraceableError
+from ppl_vae.inference.compilation.cost import num_entries, operations, steps_to_repay
 from ppl_vae.inference.compilation.graph import TRACING, Graph, trace
 from ppl_vae.inference.compilation.noise import is_random
 from ppl_vae.inference.compilation.undo import undone
@@ -28,14 +30,11 @@ Tensors = Sequence[Tensor]
 T = TypeVar("T")
 Program = Callable[..., Tensor]
 
-# What two runs of the same operations may differ by; compiled ones, in another order, by more.
-_SAME = {torch.float64: 1e-12, torch.float32: 1e-5}
-_CLOSE = {torch.float64: 1e-10, torch.float32: 1e-3}
-# In bfloat16 a compiled graph rounds less often, by 2 ** -9 each time.
-_NEAR = {torch.float64: 5e-2, torch.float32: 5e-2}
 _SEEDS = (1, 2)
 # Steps in one call where a step is so small that calling it costs more than doing it.
-_UNROLLED, _TINY, _MOST_NODES = 50, 20_000, 2000
+_TINY, _MOST_OPERATIONS = 20_000, 400
+# Larger graphs are not compiled before that is repaid: it takes half a minute and more.
+_COMPILED_AT_ONCE = 250
 
 
 class Stepper:
@@ -56,6 +55,8 @@ class Stepper:
             gradients and return the loss, each with the arguments that stand for it.
         backend: ``inductor`` or ``eager``.
         cuda_graph: whether the compiled step's kernels are launched as one, on a GPU.
+        patient: whether a large graph's operations are run one by one until its compilation is
+            repaid.
         autocast: makes the context of the traced run, for lower precision.
 
     Raises:
@@ -73,6 +74,7 @@ class Stepper:
         trials: Sequence[tuple[Callable[[], Tensor], Tensors]] = (),
         backend: str,
         cuda_graph: bool = True,
+        patient: bool = False,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._program, self._autocast = program, autocast
@@ -86,7 +88,10 @@ class Stepper:
             graph = self._try(arguments, list(trials or [own]), device)
         self._trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
         self.graph: Graph = graph
-        self._chunks: dict[tuple[int, bool], Chunk] = {}
+        self._chunks: dict[tuple[int, bool, bool], Chunk] = {}
+        self._num_steps = self._num_uncompiled = 0
+        if patient and len(operations(graph.module)) > _COMPILED_AT_ONCE:
+            self._num_uncompiled = self.steps_to_repay(1.0)
         self._bind()
 
     def _bind(self) -> None:
@@ -112,17 +117,24 @@ class Stepper:
 
     def unrolled(self) -> int:
         """Return how many steps to take in one call: more than one if they are tiny."""
-        nodes = [n for n in self.graph.module.graph.nodes if n.op == "call_function"]
-        sizes = [n.meta["val"].numel() for n in nodes if isinstance(n.meta.get("val"), Tensor)]
-        if self.updates is None or sum(sizes) > _TINY or any(map(is_random, nodes)):
+        nodes = operations(self.graph.module)
+        if self.updates is None or any(map(is_random, nodes)):
             return 1
-        return max(1, min(_UNROLLED, _MOST_NODES // len(nodes)))
+        if sum(map(num_entries, nodes)) > _TINY:
+            return 1
+        return max(1, _MOST_OPERATIONS // len(nodes))
+
+    def steps_to_repay(self, share: float) -> int:
+        """Return after how many steps a compilation takes no more than a share of the time."""
+        return steps_to_repay(self.graph.module, share=share)
 
     def step(self, arguments: Tensors, *, num_steps: int = 1, each: bool = False) -> Tensor:
         """Take steps; return their losses, (num_steps,)."""
-        key = (num_steps, each)
+        compiled = self._backend == "inductor" and self._num_steps >= self._num_uncompiled
+        self._num_steps += num_steps
+        key = (num_steps, each, compiled)
         if key not in self._chunks:
-            self._chunks[key] = self._chunk(arguments, num_steps, each=each)
+            self._chunks[key] = self._chunk(arguments, num_steps, each=each, compiled=compiled)
         losses, *gradients = self._chunks[key](arguments)
         if self.updates is None:
             for parameter in self.parameters:
@@ -135,9 +147,9 @@ class Stepper:
                 self._optimizer(self.parameters)
         return losses
 
-    def _chunk(self, arguments: Tensors, num_steps: int, *, each: bool) -> Chunk:
+    def _chunk(self, arguments: Tensors, num_steps: int, *, each: bool, compiled: bool) -> Chunk:
         chunk = Chunk(self.graph, self._trained, self.updates, num_steps=num_steps, each=each)
-        if self._backend == "inductor":
+        if compiled:
             name = f"{num_steps} steps" if num_steps > 1 else "a step"
             chunk.compile(arguments, name=name, capture=self._cuda_graph)
             self._compare(chunk, arguments)
@@ -153,9 +165,9 @@ class Stepper:
                 losses = chunk.execute(arguments, compiled=compiled)
                 outcomes.append([*losses, *chunk.snapshot()])
             chunk.put_back(old)
-        tolerances = _CLOSE if self._autocast is nullcontext else _NEAR
+        tolerances = CLOSE if self._autocast is nullcontext else NEAR
         for first, second in zip(*outcomes, strict=True):
-            if not _alike(first, second, tolerances):
+            if not alike(first, second, tolerances):
                 raise UntraceableError("compiled, it gives other numbers than uncompiled")
 
     def _try(
@@ -180,7 +192,7 @@ class Stepper:
             for seed, outcome, (_, like) in zip(_SEEDS, expected, trials, strict=True):
                 found = self._seeded(seed, device, lambda like=like: graph(*like, *given))
                 wanted = [t for t in outcome if t is not None]
-                if not all(_alike(a, b, _SAME) for a, b in zip(found, wanted, strict=True)):
+                if not all(alike(a, b, SAME) for a, b in zip(found, wanted, strict=True)):
                     raise UntraceableError(
                         "its losses or gradients are not a function of its arguments, its "
                         "parameters and torch's random draws alone"
@@ -232,13 +244,3 @@ class Stepper:
             return [t for t in run if t is not None]
 
         return trace(function, [*arguments, *given])
-
-
-def _alike(first: Tensor, second: Tensor, tolerances: dict[torch.dtype, float]) -> bool:
-    if not first.is_floating_point():
-        return torch.equal(first, second)
-    limit = tolerances.get(first.dtype, 1e-2)
-    gap = (first.double() - second.double()).norm()
-    return bool(gap <= limit * (first.double().norm() + torch.finfo(first.dtype).tiny)) or (
-        torch.equal(first.isfinite(), second.isfinite()) and not bool(first.isfinite().all())
-    )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
-from logging import getLogger
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, SVI
@@ -19,19 +16,13 @@ from torch.optim import LBFGS
 from ppl_vae import checks
 from ppl_vae.elbos.serving import enforced
 from ppl_vae.inference.batches import Batches
-from ppl_vae.inference.compilation.call import Call, Numbers
+from ppl_vae.inference.compilation.call import Call
 from ppl_vae.inference.compilation.constants import UntraceableError
+from ppl_vae.inference.compilation.graphs import Graphs
 from ppl_vae.inference.compilation.lowering import BACKENDS
-from ppl_vae.inference.compilation.precision import autocast, check_precision
-from ppl_vae.inference.compilation.stepper import Stepper
-from ppl_vae.inference.deferred import deferred
+from ppl_vae.inference.compilation.precision import check_precision
 
-log = getLogger("ppl_vae.inference")
 Function = Callable[..., Any]
-
-# After so many traces for arguments of one kind, something changes all the time.
-MAX_TRACES = 4
-MAX_GRAPHS = 8
 
 
 class CompiledSVI(SVI):
@@ -47,6 +38,9 @@ class CompiledSVI(SVI):
     constrained parameters, modules with buffers; their course must not depend on data, on
     parameters or on draws. Parameters stay the tensors that modules and Pyro's param store hold,
     and the optimiser's state is its own, all changed in place.
+
+    A step of more than 250 operations is run one operation at a time, without Python's part of
+    the work, until its compilation would be repaid.
 
     Python values that model and guide refer to (a scale in a closure, train or eval mode) are
     watched: when one changes, or an argument has a new shape or dtype, the step is traced again.
@@ -69,9 +63,6 @@ class CompiledSVI(SVI):
             that this changes is logged.
         cuda_graph: on a GPU, launch a step's kernels as one CUDA graph, where CUDA can record it.
         **kwargs: as in ``SVI``.
-
-    Attributes:
-        why_eager: why Pyro did the last step, or None where a graph did.
 
     Raises:
         ValueError: an unknown backend or precision, or no bfloat16 here.
@@ -111,16 +102,16 @@ class CompiledSVI(SVI):
         super().__init__(
             model, guide, optim, loss, loss_and_grads, num_samples, num_steps, **kwargs
         )
-        self.backend, self.precision, self.cuda_graph = backend, precision, cuda_graph
-        self.why_eager: str | None = "no step was taken yet"
-        self._gave_up = False
         self._elbo = loss
-        self._parameters: dict[str, Tensor] = {}
-        self._steppers: dict[object, Stepper] = {}
-        self._met: dict[object, int] = {}
-        self._traces: dict[object, int] = {}
-        self._numbers = Numbers()
+        self._graphs = Graphs(
+            self, loss, backend=backend, precision=precision, cuda_graph=cuda_graph
+        )
         self._lock = threading.RLock()
+
+    @property
+    def why_eager(self) -> str | None:
+        """Why Pyro did the last step, or None where a graph did."""
+        return self._graphs.why_none
 
     @property
     def is_compiled(self) -> bool:
@@ -188,107 +179,29 @@ class CompiledSVI(SVI):
         losses: list[Tensor] = []
         done = 0
         while done < len(calls):
-            call = self._numbers.of(calls[done])
-            stepper = self._stepper(call)
+            stepper = self._graphs.stepper(calls[done])
             if stepper is None:
-                losses.append(torch.tensor([self._by_pyro(call)]))
+                losses.append(torch.tensor([self._by_pyro(calls[done])]))
                 done += 1
                 continue
             same = calls[-1] is calls[done]
-            tensors = self._numbers.of(call).tensors(self._first())
+            tensors = self._graphs.tensors(calls[done])
             try:
                 for size in (stepper.unrolled() if same and done + 1 < len(calls) else 1, 1):
                     while len(calls) - done >= size:
-                        tensors = tensors if same else calls[done].tensors(self._first())
+                        tensors = tensors if same else self._graphs.tensors(calls[done])
                         losses.append(stepper.step(tensors, num_steps=size))
                         done += size
             except UntraceableError as error:
-                self._give_up(str(error))
-                continue
-            self.why_eager = None
+                self._graphs.give_up(str(error))
         return torch.cat([loss.to(losses[-1].device) for loss in losses])
 
     def _by_pyro(self, call: Call) -> Any:  # noqa: ANN401
-        args, kwargs = call.given(self._dtype())
+        args, kwargs = call.given(self._graphs.dtype)
         with enforced(self._elbo), poutine.trace(param_only=True) as capture:
             loss = super().step(*args, **kwargs)
-        store = pyro.get_param_store()._params
-        # Not what the trace holds: an average baseline is assigned to the store by its name.
-        found = {name: store[name] for name in capture.trace.nodes if name in store}
-        if any(self._parameters.get(name) is not p for name, p in found.items()):
-            self._steppers.clear()
-        self._parameters = found
+        self._graphs.keep_parameters(capture.trace.nodes)
         return loss
-
-    def _stepper(self, call: Call) -> Stepper | None:
-        """Return what takes the steps, or None, after `why_eager` was set, if Pyro is to do so."""
-        if self._gave_up:
-            return None
-        if not self._parameters:
-            return self._by_pyro_because("the first step, which makes the parameters, is Pyro's")
-        store = pyro.get_param_store()._params
-        if any(store.get(name) is not p for name, p in self._parameters.items()):
-            return self._by_pyro_because("parameters are new, or were registered anew")
-        if call.strange():
-            return self._give_up(f"an argument is of type {call.strange()}")
-        kinds = tuple((p.dtype, p.device) for p in self._parameters.values())
-        key = (call.signature(), kinds)
-        found = self._steppers.get(key)
-        why = None if found is None else found.is_current()
-        if found is not None and why is None:
-            return found
-        if found is None and len(self._steppers) >= MAX_GRAPHS:
-            return self._by_pyro_because(
-                f"there are graphs for {MAX_GRAPHS} shapes or values of the arguments already"
-            )
-        self._met[key] = self._met.get(key, 0) + 1
-        if self._met[key] == 1 and self._steppers:
-            return self._by_pyro_because("a further graph is made at the second call of its kind")
-        self._traces[key] = self._traces.get(key, 0) + 1
-        if self._traces[key] > MAX_TRACES:
-            return self._give_up("Python variables change all the time; pass tensors")
-        if self._steppers:
-            log.info("tracing again: %s", why or "arguments of a new shape, dtype or value")
-        return self._build(key, call)
-
-    def _build(self, key: object, call: Call) -> Stepper | None:
-        roots = [self.model, self.guide, self._elbo]
-        plain: Any = deferred(self._elbo) if isinstance(self._elbo, ELBO) else self
-        gradient = partial(plain.loss_and_grads, self.model, self.guide)
-        like = self._first()
-        trials = [call, self._numbers.at_first(call)] if call.numbers else []
-        try:
-            self._steppers[key] = Stepper(
-                call.program(gradient, self._dtype()),
-                call.tensors(like),
-                list(self._parameters.values()),
-                self.optim,
-                roots if call.data is None else [*roots, call.data],
-                trials=[(partial(c.loss_of, gradient), c.tensors(like)) for c in trials],
-                backend=self.backend,
-                cuda_graph=self.cuda_graph,
-                autocast=autocast(self.precision, like.device),
-            )
-        except Exception as error:
-            if call.numbers:  # a tensor will not do in the place of a number
-                return self._stepper(self._numbers.keep_constant(call))
-            if not isinstance(error, UntraceableError):
-                raise
-            return self._give_up(str(error))
-        return self._steppers[key]
-
-    def _first(self) -> Tensor:
-        return next(iter(self._parameters.values()))
-
-    def _dtype(self) -> torch.dtype:
-        return self._first().dtype if self._parameters else torch.get_default_dtype()
-
-    def _by_pyro_because(self, reason: str) -> None:
-        self.why_eager = reason
-
-    def _give_up(self, reason: str) -> None:
-        self.why_eager, self._gave_up = reason, True
-        log.warning("not compiled, Pyro does the steps: %s", reason)
 
 
 def _check_optimizer(optim: Any) -> None:  # noqa: ANN401

@@ -1,0 +1,156 @@
+"""Which graph takes the steps of a call, or why Pyro does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from logging import getLogger
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, SVI
+from torch import Tensor
+
+from ppl_vae.inference.compilation.call import Call, Numbers
+from ppl_vae.inference.compilation.constants import UntraceableError
+from ppl_vae.inference.compilation.precision import autocast
+from ppl_vae.inference.compilation.stepper import Stepper
+from ppl_vae.inference.deferred import deferred
+
+log = getLogger("ppl_vae.inference")
+
+# After so many traces for arguments of one kind, something changes all the time.
+MAX_TRACES = 4
+MAX_GRAPHS = 8
+
+
+class Graphs:
+    """The graphs of one model and guide: one for each kind of arguments.
+
+    Args:
+        svi: whose steps they take.
+        loss: its estimator, or loss function.
+        backend: as in `CompiledSVI`.
+        precision: likewise.
+        cuda_graph: likewise.
+
+    Attributes:
+        why_none: why there was none for the last call, or None.
+    """
+
+    def __init__(
+        self,
+        svi: SVI,
+        loss: ELBO | Callable[..., Any],
+        *,
+        backend: str,
+        precision: str | None,
+        cuda_graph: bool,
+    ) -> None:
+        self._svi, self._loss, self._precision = svi, loss, precision
+        self._options: dict[str, Any] = {"backend": backend, "cuda_graph": cuda_graph}
+        self.why_none: str | None = "no step was taken yet"
+        self._gave_up = False
+        self._parameters: dict[str, Tensor] = {}
+        self._steppers: dict[object, Stepper] = {}
+        self._met: dict[object, int] = {}
+        self._traces: dict[object, int] = {}
+        self._numbers = Numbers()
+
+    def __len__(self) -> int:
+        return len(self._steppers)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the first parameter, or torch's default before there is one."""
+        return self._first().dtype if self._parameters else torch.get_default_dtype()
+
+    def stepper(self, call: Call) -> Stepper | None:
+        """Return what takes the steps of a call, or None."""
+        return self._stepper(self._numbers.of(call))
+
+    def tensors(self, call: Call) -> list[Tensor]:
+        """Return the inputs of the call's graph."""
+        return self._numbers.of(call).tensors(self._first())
+
+    def keep_parameters(self, names: Any) -> None:  # noqa: ANN401
+        """Note the parameters of a step that Pyro took, by their names.
+
+        What the store holds, not what the step was handed: an average baseline is assigned to it.
+        """
+        store = pyro.get_param_store()._params
+        found = {name: store[name] for name in names if name in store}
+        if any(self._parameters.get(name) is not p for name, p in found.items()):
+            self._steppers.clear()
+        self._parameters = found
+
+    def give_up(self, reason: str) -> None:
+        """Leave all further steps to Pyro."""
+        self.why_none, self._gave_up = reason, True
+        log.warning("not compiled, Pyro does the steps: %s", reason)
+
+    def _stepper(self, call: Call) -> Stepper | None:
+        if self._gave_up:
+            return None
+        if not self._parameters:
+            return self._none("the first step, which makes the parameters, is Pyro's")
+        store = pyro.get_param_store()._params
+        if any(store.get(name) is not p for name, p in self._parameters.items()):
+            return self._none("parameters are new, or were registered anew")
+        if call.strange():
+            return self.give_up(f"an argument is of type {call.strange()}")
+        kinds = tuple((p.dtype, p.device) for p in self._parameters.values())
+        key = (call.signature(), kinds)
+        found = self._steppers.get(key)
+        why = None if found is None else found.is_current()
+        if found is not None and why is None:
+            self.why_none = None
+            return found
+        if found is None and len(self._steppers) >= MAX_GRAPHS:
+            return self._none(
+                f"there are graphs for {MAX_GRAPHS} shapes or values of the arguments already"
+            )
+        self._met[key] = self._met.get(key, 0) + 1
+        if self._met[key] == 1 and self._steppers:
+            return self._none("a further graph is made at the second call of its kind")
+        self._traces[key] = self._traces.get(key, 0) + 1
+        if self._traces[key] > MAX_TRACES:
+            return self.give_up("Python variables change all the time; pass tensors")
+        if self._steppers:
+            log.info("tracing again: %s", why or "arguments of a new shape, dtype or value")
+        return self._build(key, call)
+
+    def _build(self, key: object, call: Call) -> Stepper | None:
+        model, guide = self._svi.model, self._svi.guide
+        plain: Any = deferred(self._loss) if isinstance(self._loss, ELBO) else self._svi
+        gradient = partial(plain.loss_and_grads, model, guide)
+        roots = [model, guide, self._loss, *([] if call.data is None else [call.data])]
+        like = self._first()
+        trials = [call, self._numbers.at_first(call)] if call.numbers else []
+        try:
+            self._steppers[key] = Stepper(
+                call.program(gradient, self.dtype),
+                call.tensors(like),
+                list(self._parameters.values()),
+                self._svi.optim,
+                roots,
+                trials=[(partial(c.loss_of, gradient), c.tensors(like)) for c in trials],
+                patient=True,
+                autocast=autocast(self._precision, like.device),
+                **self._options,
+            )
+        except Exception as error:
+            if call.numbers:  # a tensor will not do in the place of a number
+                return self._stepper(self._numbers.keep_constant(call))
+            if not isinstance(error, UntraceableError):
+                raise
+            return self.give_up(str(error))
+        self.why_none = None
+        return self._steppers[key]
+
+    def _first(self) -> Tensor:
+        return next(iter(self._parameters.values()))
+
+    def _none(self, reason: str) -> None:
+        self.why_none = reason
