@@ -12,10 +12,11 @@ from torch.utils.flop_counter import flop_registry
 
 # Seconds that Inductor takes to begin and for an operation, on two cores and without a cache.
 _BEGIN, _COMPILE = 4.0, 0.1
-# Seconds for an operation by itself: for its call, and for each entry that it computes.
-_CALL, _ENTRY = 1e-5, 4e-10
+# Seconds for an operation: for its call, alone and with Pyro and autograd around it, and for each
+# entry that it computes.
+_CALL, _CALL_BY_PYRO, _ENTRY = 1e-5, 2e-5, 2e-10
 # Floating-point operations of matrix products in a second.
-_RATE = 1e11
+_RATE = 3e11
 
 
 def operations(module: GraphModule) -> list[Node]:
@@ -29,16 +30,19 @@ def num_entries(node: Node) -> int:
     return value.numel() if isinstance(value, Tensor) else 0
 
 
-def steps_to_repay(module: GraphModule, *, share: float) -> int:
+def steps_to_repay(module: GraphModule, *, share: float, traced: bool) -> int:
     """Return after how many steps compilation takes no more than a share of the time so far.
 
     Args:
-        module: one step, as operations that are run one by one until then.
+        module: one step.
         share: 0.3 makes no run more than 1.3 times as long as without a compiler, however soon
             after the compilation it ends.
+        traced: whether the steps until then are the graph's operations, one by one, and not those
+            of the program.
     """
     nodes = operations(module)
-    step = _CALL * len(nodes) + sum(_ENTRY * num_entries(node) + _products(node) for node in nodes)
+    call = _CALL if traced else _CALL_BY_PYRO
+    step = call * len(nodes) + sum(_ENTRY * num_entries(node) + _products(node) for node in nodes)
     return int((_BEGIN + _COMPILE * len(nodes)) / (share * step))
 
 

@@ -34,7 +34,7 @@ _SEEDS = (1, 2)
 # Steps in one call where a step is so small that calling it costs more than doing it.
 _TINY, _MOST_OPERATIONS = 20_000, 400
 # Larger graphs are not compiled before that is repaid: it takes half a minute and more.
-_COMPILED_AT_ONCE = 250
+_COMPILED_AT_ONCE = 400
 
 
 class Stepper:
@@ -91,7 +91,7 @@ class Stepper:
         self._chunks: dict[tuple[int, bool, bool], Chunk] = {}
         self._num_steps = self._num_uncompiled = 0
         if patient and len(operations(graph.module)) > _COMPILED_AT_ONCE:
-            self._num_uncompiled = self.steps_to_repay(1.0)
+            self._num_uncompiled = steps_to_repay(graph.module, share=1.0, traced=True)
         self._bind()
 
     def _bind(self) -> None:
@@ -125,8 +125,8 @@ class Stepper:
         return max(1, _MOST_OPERATIONS // len(nodes))
 
     def steps_to_repay(self, share: float) -> int:
-        """Return after how many steps a compilation takes no more than a share of the time."""
-        return steps_to_repay(self.graph.module, share=share)
+        """Return after how many of the program's steps compiling takes a share of the time."""
+        return steps_to_repay(self.graph.module, share=share, traced=False)
 
     def step(self, arguments: Tensors, *, num_steps: int = 1, each: bool = False) -> Tensor:
         """Take steps; return their losses, (num_steps,)."""

@@ -39,7 +39,7 @@ class CompiledSVI(SVI):
     parameters or on draws. Parameters stay the tensors that modules and Pyro's param store hold,
     and the optimiser's state is its own, all changed in place.
 
-    A step of more than 250 operations is run one operation at a time, without Python's part of
+    A step of more than 400 operations is run one operation at a time, without Python's part of
     the work, until its compilation would be repaid.
 
     Python values that model and guide refer to (a scale in a closure, train or eval mode) are
