@@ -1,9 +1,9 @@
 """Training: the step, the loop, run folders and checkpoints."""
 
 from ppl_vae.inference.checkpoint import load_pair, save_pair
-from ppl_vae.inference.compilation.constants import UntraceableError
-from ppl_vae.inference.compilation.lowering import compiled
+from ppl_vae.inference.compilation.inductor.lowering import compiled
 from ppl_vae.inference.compilation.svi import CompiledSVI
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.failure import NonFiniteLossError
 from ppl_vae.inference.fit import fit
 from ppl_vae.inference.history import History

@@ -11,7 +11,7 @@ from ppl_vae.diagnostics.comparison import gradient_graph, replicator
 from ppl_vae.diagnostics.comparison.gradient_graph import GradientGraph
 from ppl_vae.diagnostics.comparison.replicator import Replicator
 from ppl_vae.elbos import ESTIMATORS
-from ppl_vae.inference.compilation.constants import UntraceableError
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 
 SEEDS = torch.arange(5, 21)
 

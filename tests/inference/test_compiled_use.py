@@ -59,7 +59,9 @@ def test_bfloat16_is_near_and_is_refused_without_the_processor(backend, monkeypa
     pair = CASES["bernoulli-vae"]().float()
     x = pair.sample(5, seed=0)
     optim = Adam({"lr": 1e-3})
-    monkeypatch.setattr("ppl_vae.inference.compilation.precision.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(
+        "ppl_vae.inference.compilation.inductor.precision.cpu_has_bf16", lambda: True
+    )
     svi = CompiledSVI(
         pair.model, pair.guide, optim, make("trace-mean-field"), backend=backend, precision="bf16"
     )
@@ -74,7 +76,9 @@ def test_bfloat16_is_near_and_is_refused_without_the_processor(backend, monkeypa
     torch.manual_seed(3)
     assert svi.step(x) == pytest.approx(expected, rel=2e-2)
     assert loss == pytest.approx(expected, rel=0.5)
-    monkeypatch.setattr("ppl_vae.inference.compilation.precision.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(
+        "ppl_vae.inference.compilation.inductor.precision.cpu_has_bf16", lambda: False
+    )
     with pytest.raises(ValueError, match="a processor with bfloat16; got one without"):
         CompiledSVI(pair.model, pair.guide, optim, make("trace"), precision="bf16")
 

@@ -9,8 +9,8 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
 
 from ppl_vae import CompiledSVI
-from ppl_vae.inference.compilation.cuda_graph import why_not_captured
-from ppl_vae.inference.compilation.graph import trace
+from ppl_vae.inference.compilation.inductor.cuda_graph import why_not_captured
+from ppl_vae.inference.compilation.tracing.graph import trace
 
 cuda = [
     pytest.mark.cuda,

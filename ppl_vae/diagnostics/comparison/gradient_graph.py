@@ -10,9 +10,9 @@ from torch.func import vmap
 from torch.fx import GraphModule, Interpreter, Node
 
 from ppl_vae.diagnostics.comparison.gradient_rows import Dense, Product, Rows
-from ppl_vae.inference.compilation.constants import UntraceableError
-from ppl_vae.inference.compilation.graph import trace
-from ppl_vae.inference.compilation.noise import Draw
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
+from ppl_vae.inference.compilation.tracing.graph import trace
+from ppl_vae.inference.compilation.tracing.noise import Draw
 from ppl_vae.seeding import reseed
 
 aten = torch.ops.aten

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.inference.batches import Batches
-from ppl_vae.inference.compilation.constants import UntraceableError
-from ppl_vae.inference.compilation.lowering import can_compile
+from ppl_vae.inference.compilation.inductor.lowering import can_compile
 from ppl_vae.inference.compilation.stepper import Stepper
-from ppl_vae.inference.compilation.undo import undone
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
+from ppl_vae.inference.compilation.tracing.undo import undone
 from ppl_vae.inference.step import Step
 
 log = getLogger("ppl_vae.inference")

@@ -13,9 +13,9 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor
 
 from ppl_vae.inference.compilation.call import Call, Numbers
-from ppl_vae.inference.compilation.constants import UntraceableError
-from ppl_vae.inference.compilation.precision import autocast
+from ppl_vae.inference.compilation.inductor.precision import autocast
 from ppl_vae.inference.compilation.stepper import Stepper
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.deferred import deferred
 
 log = getLogger("ppl_vae.inference")

@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, SAME, alike
-from ppl_vae.inference.compilation.assignment import assigned_in_place
 from ppl_vae.inference.compilation.chunk import Chunk
-from ppl_vae.inference.compilation.constants import UntraceableError
 from ppl_vae.inference.compilation.cost import num_entries, operations, steps_to_repay
-from ppl_vae.inference.compilation.graph import TRACING, Graph, trace
-from ppl_vae.inference.compilation.noise import is_random
-from ppl_vae.inference.compilation.undo import undone
+from ppl_vae.inference.compilation.tracing.assignment import assigned_in_place
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
+from ppl_vae.inference.compilation.tracing.graph import TRACING, Graph, trace
+from ppl_vae.inference.compilation.tracing.noise import is_random
+from ppl_vae.inference.compilation.tracing.undo import undone
+from ppl_vae.inference.compilation.tracing.watch import Watch
 from ppl_vae.inference.compilation.update_graph import Updates
 from ppl_vae.inference.compilation.updates import slots
-from ppl_vae.inference.compilation.watch import Watch
 
 log = getLogger("ppl_vae.inference")
 Tensors = Sequence[Tensor]

@@ -17,10 +17,10 @@ from ppl_vae import checks
 from ppl_vae.elbos.serving import enforced
 from ppl_vae.inference.batches import Batches
 from ppl_vae.inference.compilation.call import Call
-from ppl_vae.inference.compilation.constants import UntraceableError
 from ppl_vae.inference.compilation.graphs import Graphs
-from ppl_vae.inference.compilation.lowering import BACKENDS
-from ppl_vae.inference.compilation.precision import check_precision
+from ppl_vae.inference.compilation.inductor.lowering import BACKENDS
+from ppl_vae.inference.compilation.inductor.precision import check_precision
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 
 Function = Callable[..., Any]
 

@@ -14,12 +14,12 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph import CodeGen
 
-from ppl_vae.inference.compilation.constants import (
+from ppl_vae.inference.compilation.tracing.constants import (
     ReadingConstants,
     UntraceableError,
     WholeNumbers,
 )
-from ppl_vae.inference.compilation.noise import Draw, lift_draws
+from ppl_vae.inference.compilation.tracing.noise import Draw, lift_draws
 
 aten = torch.ops.aten
 

@@ -20,9 +20,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ppl_vae import checks
-from ppl_vae.inference.compilation.constants import UntraceableError
-from ppl_vae.inference.compilation.graph import TRACING, trace
-from ppl_vae.inference.compilation.whole import leave_whole
+from ppl_vae.inference.compilation.inductor.whole import leave_whole
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
+from ppl_vae.inference.compilation.tracing.graph import TRACING, trace
 
 log = getLogger("ppl_vae.inference")
 

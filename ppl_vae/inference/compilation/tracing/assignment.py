@@ -9,7 +9,7 @@ from typing import Any
 import pyro
 import torch
 
-from ppl_vae.inference.compilation.constants import UntraceableError
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 
 
 @contextmanager
