@@ -248,6 +248,12 @@ def test_a_number_that_python_must_know_is_no_input(weight):
     assert compiled >= NUM_STEPS - 4, svi.why_eager
 
 
+def test_a_number_that_is_looked_up_is_no_input():
+    """Its later values decide, though those at which it was traced are in no table."""
+    model, guide = with_weight(lambda number: {4: 0.3}.get(number, 1.0))
+    both(model, lambda _: guide, call=lambda step: ((DATA, step), {}))
+
+
 def test_a_new_value_at_every_step_is_left_to_pyro():
     model, guide = with_weight(lambda number: math.exp(-number))
     _, svi = both(model, lambda _: guide, call=lambda step: ((DATA, float(step)), {}))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
+
 _STATIC = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 
 
@@ -87,6 +89,14 @@ class Call:
         args, kwargs = pytree.tree_map(_alias, (self.args, self.kwargs))
         return gradient(*args, **kwargs)
 
+    def unhashable(self) -> Call:
+        """Return this call with inputs that no dictionary takes as a key.
+
+        A tensor would be a key of its own: a program that looks numbers up would miss its table.
+        """
+        found = self.found_numbers()
+        return self.with_numbers({i: _UNHASHABLE[type(found[i])](found[i]) for i in self.numbers})
+
     def program(self, gradient: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
         """Return `gradient`, which takes what model and guide do, as a function of tensors."""
         if self.index is not None:
@@ -106,6 +116,15 @@ class Call:
 
     def _is_input(self, place: int, value: object) -> bool:
         return isinstance(value, Tensor) or place in self.numbers
+
+
+def _refuse_as_key(number: float) -> int:
+    raise UntraceableError(f"it looks {number!r} up in a dictionary or set")
+
+
+_UNHASHABLE: dict[type, Any] = {
+    kind: type(kind.__name__, (kind,), {"__hash__": _refuse_as_key}) for kind in (int, float)
+}
 
 
 class Numbers:

@@ -136,6 +136,7 @@ class Graphs:
                 self._svi.optim,
                 roots,
                 trials=[(partial(c.loss_of, gradient), c.tensors(like)) for c in trials],
+                probe=partial(call.unhashable().loss_of, gradient) if call.numbers else None,
                 patient=True,
                 autocast=autocast(self._precision, like.device),
                 **self._options,

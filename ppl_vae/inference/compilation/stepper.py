@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from logging import getLogger
 from typing import Any, TypeVar
 
@@ -53,6 +54,7 @@ class Stepper:
         roots: the objects whose Python state the graph holds.
         trials: what the graph is compared with where that is not `program`: functions that leave
             gradients and return the loss, each with the arguments that stand for it.
+        probe: the program once more, to raise if arguments are used as no graph can follow.
         backend: ``inductor`` or ``eager``.
         cuda_graph: whether the compiled step's kernels are launched as one, on a GPU.
         patient: whether a large graph's operations are run one by one until its compilation is
@@ -72,12 +74,13 @@ class Stepper:
         roots: Sequence[object],
         *,
         trials: Sequence[tuple[Callable[[], Tensor], Tensors]] = (),
+        probe: Callable[[], Tensor] | None = None,
         backend: str,
         cuda_graph: bool = True,
         patient: bool = False,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self._program, self._autocast = program, autocast
+        self._program, self._probe, self._autocast = program, probe, autocast
         self.parameters = list(parameters)
         self._optimizer, self._backend, self._cuda_graph = optimizer, backend, cuda_graph
         self._pointers = [p.data_ptr() for p in self.parameters]
@@ -179,6 +182,8 @@ class Stepper:
         """Trace the program; raise unless the graph gives its losses and gradients."""
         old = [(p, p.grad) for p in self.parameters]
         try:
+            if self._probe is not None:
+                self._seeded(_SEEDS[0], device, partial(self._run, self._probe))
             trials = [trials[i % len(trials)] for i in range(len(_SEEDS))]
             expected = [
                 self._seeded(seed, device, lambda run=run: self._run(run))
