@@ -55,7 +55,7 @@ def test_smoke():
     pyro.set_rng_seed({seed})
     svi = SVI(model, AutoNormal(model), Adam({{"lr": 0.01}}), Trace_ELBO())
     losses = [svi.step(torch.ones(5)) for _ in range(5)]
-    assert losses[0] == losses[0]
+    assert losses[-1] < losses[0] + 50
 """
 
 
