@@ -52,8 +52,7 @@ class Stepper:
         parameters: what is trained.
         optimizer: who changes them.
         roots: the objects whose Python state the graph holds.
-        trials: what the graph is compared with where that is not `program`: functions that leave
-            gradients and return the loss, each with the arguments that stand for it.
+        trials: programs that the graph must match, each with its arguments; none is `program`.
         probe: the program once more, to raise if arguments are used as no graph can follow.
         backend: ``inductor`` or ``eager``.
         cuda_graph: whether the compiled step's kernels are launched as one, on a GPU.
