@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.likelihoods import Observation, Spec
 from ppl_vae.pair import Pair
 
 
@@ -20,20 +21,30 @@ class ImagePair(Pair):
     Args:
         image_shape: (channels, height, width); data are (batch, *image_shape), or flat
             (batch, pixels).
+        likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
+            options; None where the subclass scores its data itself.
         **config: the subclass's further arguments.
 
     Attributes:
         image_shape: as given.
         num_pixels: channels x height x width.
+        observation: makes p(x | z) of a decoder's output; None without `likelihood`.
 
     Raises:
         TypeError: an entry of `image_shape` is not an int.
-        ValueError: one of them is below 1, or `image_shape` is not three numbers.
+        ValueError: one of them is below 1, `image_shape` is not three numbers, or the likelihood
+            is unknown.
     """
 
     uses_images = True
 
-    def __init__(self, image_shape: tuple[int, ...], **config: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        *,
+        likelihood: Spec | None = None,
+        **config: Any,  # noqa: ANN401
+    ) -> None:
         image_shape = tuple(image_shape)
         if len(image_shape) != 3:
             raise checks.value_error(
@@ -43,9 +54,13 @@ class ImagePair(Pair):
             )
         for size in image_shape:
             checks.count("every entry of image_shape", size)
+        if likelihood is not None:
+            config["likelihood"] = likelihood
         super().__init__(image_shape=list(image_shape), **config)
         self.image_shape = image_shape
         self.num_pixels = math.prod(image_shape)
+        known = None if likelihood is None else Observation(likelihood, image_shape)
+        self.observation: Observation | None = known
 
     @classmethod
     def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
@@ -64,6 +79,20 @@ class ImagePair(Pair):
                 "Resize the images, or build the pair with their image_shape.",
             )
         self.check_dtype(x)
+        if self.observation is not None:
+            self.observation.check(x)
+
+    def encoder_input(self, x: Tensor) -> Tensor:
+        """Return images as an encoder takes them: flat, on a scale that suits a network.
+
+        Args:
+            x: images, (batch, *image_shape) or (batch, pixels).
+
+        Returns:
+            (batch, pixels): log(1 + x) of counts, labels divided by the largest, else x.
+        """
+        flat = x.reshape(len(x), self.num_pixels)
+        return flat if self.observation is None else self.observation.encoder_input(flat)
 
     def blank(self, n: int) -> Tensor:
         """Return `n` images of zeros."""
@@ -75,8 +104,9 @@ class VAE(ImagePair):
 
         z_i ~ Normal(0, I)    x_i | z_i ~ likelihood(z_i)    q(z_i | x_i) = Normal(encode(x_i))
 
-    A subclass makes its networks and writes ``encode``, ``decode`` and ``likelihood``; model,
-    guide, samples, reconstructions and the checks of shape and dtype are here.
+    A subclass makes its networks and writes ``encode`` and ``decode``, and ``likelihood`` too if
+    it names none to this class; model, guide, samples, reconstructions and the checks of data are
+    here.
 
     Args:
         image_shape: (channels, height, width); data are (batch, *image_shape), or flat
@@ -104,12 +134,18 @@ class VAE(ImagePair):
         raise NotImplementedError(f"{type(self).__name__} does not define encode(x)")
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the likelihood's parameters, (*batch, *image_shape), from codes."""
+        """Return the likelihood's raw parameters from codes, (*batch, latent_dim).
+
+        They are (*batch, *image_shape), with as many times the channels as the likelihood takes
+        numbers per pixel.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define decode(z)")
 
     def likelihood(self, z: Tensor) -> dist.TorchDistribution:
         """Return p(x | z): batch shape (*batch), event shape `image_shape`."""
-        raise NotImplementedError(f"{type(self).__name__} does not define likelihood(z)")
+        if self.observation is None:
+            raise NotImplementedError(f"{type(self).__name__} does not define likelihood(z)")
+        return self.observation(self.decode(z))
 
     def model(self, x: Tensor) -> Tensor:
         """Draw codes from the prior and score the images: p(x, z)."""

@@ -12,6 +12,7 @@ import ppl_vae
 
 ROOT = Path(ppl_vae.__file__).parent
 LEAVES = {"checks", "seeding", "devices", "pair", "functions", "vae", "plots", "distributions"}
+LEAVES |= {"likelihoods"}
 MAY_IMPORT = {
     "__init__": set(),
     "checks": set(),
@@ -20,7 +21,8 @@ MAY_IMPORT = {
     "distributions": set(),
     "devices": {"checks"},
     "pair": {"checks", "seeding"},
-    "vae": {"checks", "pair"},
+    "likelihoods": {"checks", "distributions"},
+    "vae": {"checks", "pair", "likelihoods"},
     "functions": {"checks", "seeding", "pair"},
     "nets": set(),
     "conv_nets": set(),
@@ -28,7 +30,7 @@ MAY_IMPORT = {
     "data": {"checks", "seeding"},
     "elbos": {"checks", "seeding", "devices", "pair", "vae"},
     "models": {"checks", "seeding", "pair", "vae", "distributions", "nets", "conv_nets"}
-    | {"closed_forms"},
+    | {"closed_forms", "likelihoods"},
     "inference": LEAVES | {"elbos"},
     "diagnostics": LEAVES | {"elbos", "inference", "closed_forms"},
     "report": {"checks", "plots"},

@@ -1,13 +1,13 @@
-"""The classical VAE of binary images: MLP encoder, MLP decoder, Bernoulli pixels."""
+"""The classical VAE: MLP encoder, MLP decoder, Bernoulli pixels or another likelihood."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyro.distributions as dist
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.likelihoods import Spec
 from ppl_vae.nets import ACTIVATIONS, GaussianMLP, ImageDecoder
 from ppl_vae.seeding import weights_from
 from ppl_vae.vae import VAE
@@ -19,18 +19,22 @@ class BernoulliVAE(VAE):
         z ~ Normal(0, I)    x | z ~ Bernoulli(logits = decode(z))    q(z | x) = Normal(encode(x))
 
     The encoder is an MLP pixels - hidden - (loc, log-variance), the decoder its mirror image.
-    Pixels must be 0 or 1: a Bernoulli has no density at grey.
+    Pixels must be 0 or 1: a Bernoulli has no density at grey. Another `likelihood` makes it a VAE
+    of other data, with the same networks; the decoder then gives as many numbers per pixel as that
+    likelihood takes.
 
     Args:
         image_shape: (channels, height, width).
         latent_dim: length of the code.
         hidden: hidden sizes of the encoder; the decoder has them in reverse.
         activation: ``relu`` or ``tanh``.
+        likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
+            options, such as ``{"name": "categorical", "num_classes": 4}``.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Raises:
         TypeError: a size is not an int.
-        ValueError: a size is below 1, or the activation unknown.
+        ValueError: a size is below 1, or the activation or the likelihood unknown.
 
     Example:
         >>> import torch
@@ -46,29 +50,24 @@ class BernoulliVAE(VAE):
         hidden: Sequence[int] = (256, 128),
         *,
         activation: str = "relu",
+        likelihood: Spec = "bernoulli",
         seed: int | None = None,
     ) -> None:
         checks.name("activation", activation, ACTIVATIONS)
         hidden = [checks.count("every entry of hidden", size) for size in hidden]
-        super().__init__(image_shape, latent_dim, hidden=hidden, activation=activation)
-        shape, kind = self.image_shape, ACTIVATIONS[activation]
+        config = {"hidden": hidden, "activation": activation, "likelihood": likelihood}
+        super().__init__(image_shape, latent_dim, **config)
+        kind = ACTIVATIONS[activation]
+        assert self.observation is not None
+        shape = self.observation.output_shape
         with weights_from(seed):
             self.encoder = GaussianMLP(self.num_pixels, hidden, latent_dim, kind)
             self.decoder = ImageDecoder(latent_dim, hidden[::-1], shape, kind)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (batch, latent_dim)."""
-        return self.encoder(x.reshape(len(x), self.num_pixels))
+        return self.encoder(self.encoder_input(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the pixels' logits, (*batch, *image_shape)."""
+        """Return the pixels' logits, (*batch, *image_shape), or what else the likelihood takes."""
         return self.decoder(z)
-
-    def likelihood(self, z: Tensor) -> dist.TorchDistribution:
-        """Return Bernoulli pixels: batch shape (*batch), event shape `image_shape`."""
-        return dist.Bernoulli(logits=self.decode(z)).to_event(3)
-
-    def check(self, x: Tensor) -> None:
-        """Raise unless `x` holds images of this pair's size whose pixels are 0 or 1."""
-        super().check(x)
-        checks.binary("x", x)

@@ -1,4 +1,4 @@
-"""The convolutional VAE of grey or colour images: Normal pixels, of unit or learned scale."""
+"""The convolutional VAE of images: Normal pixels of unit or learned scale, or others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ppl_vae import checks
 from ppl_vae.conv_nets import ConvDecoder, ConvEncoder
+from ppl_vae.likelihoods import Observation, Spec
 from ppl_vae.seeding import weights_from
 from ppl_vae.vae import VAE
 
@@ -26,14 +27,19 @@ class ConvGaussianVAE(VAE):
         latent_dim: length of the code.
         learn_scale: whether s is a parameter, one number for all pixels that starts at 1, or 1.
         image_shape: (channels, height, width), of any size.
+        likelihood: ``normal`` with the one scale s; or another name in
+            `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and options, whose scale
+            and further free parameters are learned, one per pixel.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Attributes:
-        log_scale: log s, (); a parameter if it is learned, else a buffer.
+        log_scale: log s, (); a parameter if it is learned, else a buffer. Other likelihoods have
+            theirs in `observation`.
 
     Raises:
         TypeError: a size is not an int, or `learn_scale` not a bool.
-        ValueError: a size is below 1.
+        ValueError: a size is below 1, the likelihood unknown, or `learn_scale` with another
+            likelihood than ``normal``.
 
     Example:
         >>> pair = ConvGaussianVAE(latent_dim=4, seed=0)
@@ -49,6 +55,7 @@ class ConvGaussianVAE(VAE):
         learn_scale: bool = False,  # noqa: FBT001, FBT002
         *,
         image_shape: tuple[int, ...] = (1, 28, 28),
+        likelihood: Spec = "normal",
         seed: int | None = None,
     ) -> None:
         if not isinstance(learn_scale, bool):
@@ -57,23 +64,34 @@ class ConvGaussianVAE(VAE):
                 f"{learn_scale!r}",
                 "True makes the pixels' scale a parameter.",
             )
-        super().__init__(image_shape, latent_dim, learn_scale=learn_scale)
+        one_scale = likelihood == "normal"
+        if learn_scale and not one_scale:
+            raise checks.value_error(
+                "learn_scale with the likelihood 'normal' only",
+                f"likelihood={likelihood!r}",
+                "Leave it out: the free parameters of other likelihoods are always learned.",
+            )
+        super().__init__(image_shape, latent_dim, learn_scale=learn_scale, likelihood=likelihood)
+        given = ("log_scale",) if one_scale else ()
+        self.observation = Observation(likelihood, self.image_shape, given=given)
         with weights_from(seed):
             self.encoder = ConvEncoder(self.image_shape, latent_dim)
-            self.decoder = ConvDecoder(latent_dim, self.image_shape)
+            self.decoder = ConvDecoder(latent_dim, self.observation.output_shape)
         if learn_scale:
             self.log_scale = nn.Parameter(torch.zeros(()))
-        else:
+        elif one_scale:
             self.register_buffer("log_scale", torch.zeros(()))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (batch, latent_dim)."""
-        return self.encoder(x)
+        return self.encoder(self.encoder_input(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return the pixels' means, (*batch, *image_shape)."""
+        """Return the pixels' means, (*batch, *image_shape), or what else the likelihood takes."""
         return self.decoder(z)
 
     def likelihood(self, z: Tensor) -> dist.TorchDistribution:
-        """Return Normal pixels: batch shape (*batch), event shape `image_shape`."""
-        return dist.Normal(self.decode(z), self.log_scale.exp()).to_event(3)
+        """Return p(x | z): batch shape (*batch), event shape `image_shape`."""
+        assert self.observation is not None
+        given = {"log_scale": self.log_scale} if hasattr(self, "log_scale") else {}
+        return self.observation(self.decode(z), **given)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae import checks
+from ppl_vae.likelihoods import Spec
 from ppl_vae.nets import MLP, GaussianMLP, ImageDecoder
 from ppl_vae.seeding import weights_from
 from ppl_vae.vae import ImagePair
@@ -39,6 +40,8 @@ class HierarchicalVAE(ImagePair):
         latent_dims: length of z_1, ..., z_L, from the bottom up; at least two layers.
         guide: ``bottom-up`` or ``top-down``.
         hidden: width of the tanh layers beside each stochastic layer; None is twice its length.
+        likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
+            options.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Attributes:
@@ -47,8 +50,8 @@ class HierarchicalVAE(ImagePair):
 
     Raises:
         TypeError: a size is not an int.
-        ValueError: a size is below 1, fewer than two layers, an unknown guide, or not one hidden
-            size per layer.
+        ValueError: a size is below 1, fewer than two layers, an unknown guide or likelihood,
+            or not one hidden size per layer.
 
     Source:
         Bottom-up: Burda, Grosse and Salakhutdinov 2015, section 2. Top-down: Sønderby and others,
@@ -67,6 +70,7 @@ class HierarchicalVAE(ImagePair):
         guide: str = "bottom-up",
         *,
         hidden: Sequence[int] | None = None,
+        likelihood: Spec = "bernoulli",
         seed: int | None = None,
     ) -> None:
         dims = [checks.count("every entry of latent_dims", size) for size in latent_dims]
@@ -85,7 +89,8 @@ class HierarchicalVAE(ImagePair):
                 f"{len(widths)}",
                 "Leave hidden out for twice the latent sizes.",
             )
-        super().__init__(image_shape, latent_dims=dims, guide=guide, hidden=widths)
+        config = {"guide": guide, "hidden": widths, "likelihood": likelihood}
+        super().__init__(image_shape, latent_dims=dims, **config)
         self.latent_dims, self.guide_kind = tuple(dims), guide
         self.sites = tuple(f"z{i}" for i in range(1, len(dims) + 1))
         self.latent_dim = dims[0] if guide == "bottom-up" else dims[-1]
@@ -99,7 +104,9 @@ class HierarchicalVAE(ImagePair):
             GaussianMLP(above, [width, width], below, nn.Tanh)
             for (below, above), width in zip(pairwise(dims), widths[1:], strict=True)
         )
-        self.decoder = ImageDecoder(dims[0], widths[:1] * 2, self.image_shape, nn.Tanh)
+        assert self.observation is not None
+        shape = self.observation.output_shape
+        self.decoder = ImageDecoder(dims[0], widths[:1] * 2, shape, nn.Tanh)
         if self.guide_kind == "bottom-up":
             inputs = (self.num_pixels, *dims)
             self.encoder = nn.ModuleList(
@@ -121,11 +128,13 @@ class HierarchicalVAE(ImagePair):
 
         That is z1 in the bottom-up guide and the topmost layer in the top-down guide.
         """
-        flat = x.reshape(len(x), self.num_pixels)
+        flat = self.encoder_input(x)
         return self.encoder[0](flat) if self.guide_kind == "bottom-up" else self._heads(flat)[-1]
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the pixels' logits, (*batch, *image_shape), from the layer that `encode` gives.
+
+        Another likelihood has as many times the channels as it takes numbers per pixel.
 
         From the topmost layer the layers below are at their prior means.
         """
@@ -135,8 +144,9 @@ class HierarchicalVAE(ImagePair):
         return self.decoder(z)
 
     def likelihood(self, z1: Tensor) -> dist.TorchDistribution:
-        """Return Bernoulli pixels given the bottom layer: event shape `image_shape`."""
-        return dist.Bernoulli(logits=self.decoder(z1)).to_event(3)
+        """Return p(x | z_1) given the bottom layer: event shape `image_shape`."""
+        assert self.observation is not None
+        return self.observation(self.decoder(z1))
 
     def posterior_means(self, x: Tensor) -> list[Gaussian]:
         """Return loc and scale of every layer of the guide, the layers before it at their means.
@@ -181,7 +191,7 @@ class HierarchicalVAE(ImagePair):
 
     def _walk(self, x: Tensor, draw: Callable[[str, Tensor, Tensor], Tensor]) -> None:
         """Pass through the guide; `draw` makes a value from (site, loc, scale)."""
-        flat = x.reshape(len(x), self.num_pixels)
+        flat = self.encoder_input(x)
         if self.guide_kind == "bottom-up":
             z = flat
             for site, encoder in zip(self.sites, self.encoder, strict=True):
@@ -198,11 +208,6 @@ class HierarchicalVAE(ImagePair):
             h = up(h)
             heads.append(head(h))
         return heads
-
-    def check(self, x: Tensor) -> None:
-        """Raise unless `x` holds images of this pair's size whose pixels are 0 or 1."""
-        super().check(x)
-        checks.binary("x", x)
 
 
 def _draw(site: str, loc: Tensor, scale: Tensor) -> Tensor:

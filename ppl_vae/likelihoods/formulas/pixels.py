@@ -1,4 +1,4 @@
-"""Log-likelihoods of Bernoulli and Normal data."""
+"""Log-likelihoods of pixels: Bernoulli, continuous Bernoulli and Normal."""
 
 from __future__ import annotations
 
@@ -56,3 +56,23 @@ def _of_probabilities(p: Tensor, x: Tensor) -> Tensor:
     edge = torch.finfo(p.dtype).eps
     p = p.clamp(edge, 1 - edge)
     return x * p.log() + (1 - x) * (-p).log1p()
+
+
+def continuous_bernoulli_parts(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
+    """Return a cross-entropy's two parts, and the logarithm of what normalises it on [0, 1]."""
+    parts = bernoulli_parts(fn, x)
+    return parts | {"log C (the normaliser)": fn.log_prob(x) - parts["ones"] - parts["zeros"]}
+
+
+def wrong_continuous_bernoulli(fn: Any, x: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
+    """Return what is met in place of a continuous Bernoulli, beside wrong parameters."""
+    right, mean = fn.log_prob(x), fn.mean
+    entropy = sum(bernoulli_parts(fn, x).values())
+    inverse = type(fn)(logits=mean.logit(), validate_args=False)
+    return wrong_bernoulli(fn, x) | {
+        "a Bernoulli's cross-entropy: the log normaliser is left out": entropy,
+        "the log normaliser has the wrong sign": 2 * entropy - right,
+        "a Bernoulli's cross-entropy with the mean for probs": x * mean.log()
+        + (1 - x) * torch.log1p(-mean),
+        "its mean is taken for probs": inverse.log_prob(x),
+    }
