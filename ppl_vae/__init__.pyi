@@ -1,4 +1,4 @@
-from . import closed_forms, data, diagnostics, elbos, inference, models, plots
+from . import closed_forms, data, diagnostics, elbos, inference, likelihoods, models, plots
 from .data import ImageData, load
 from .diagnostics import (
     Estimate,
@@ -32,6 +32,7 @@ from .models import (
     BernoulliVAE,
     ConvGaussianVAE,
     ExponentialNormal,
+    GammaPoisson,
     GaussianChain,
     HierarchicalVAE,
     LinearGaussian,
@@ -54,6 +55,7 @@ __all__ = [
     "Estimate",
     "Exact_ELBO",
     "ExponentialNormal",
+    "GammaPoisson",
     "GaussianChain",
     "HierarchicalVAE",
     "History",
@@ -83,6 +85,7 @@ __all__ = [
     "fit",
     "inference",
     "inference_gap",
+    "likelihoods",
     "load",
     "load_pair",
     "log_evidence",

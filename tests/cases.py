@@ -9,15 +9,18 @@ from ppl_vae import (
     BernoulliVAE,
     ConvGaussianVAE,
     ExponentialNormal,
+    GammaPoisson,
     GaussianChain,
     HierarchicalVAE,
     LinearGaussian,
     Pair,
 )
+from ppl_vae.likelihoods import LIKELIHOODS
 
 CASES: dict[str, Callable[[], Pair]] = {
     "exponential-normal": lambda: ExponentialNormal(2.0, 0.5, guide_rate=1.5),
     "amortized-exponential-normal": lambda: AmortizedExponentialNormal(hidden=4, seed=1),
+    "gamma-poisson": lambda: GammaPoisson(2.0, 0.5, guide_concentration=3.0, guide_rate=1.5),
     "linear-gaussian": lambda: LinearGaussian(4, 2, noise_scale=0.7, seed=1),
     "gaussian-chain": lambda: GaussianChain(2),
     "gaussian-chain, bottom-up": lambda: GaussianChain(2, guide="bottom-up"),
@@ -28,8 +31,21 @@ CASES: dict[str, Callable[[], Pair]] = {
     "hierarchical-vae, top-down": lambda: HierarchicalVAE(
         (1, 3, 3), (3, 2), guide="top-down", hidden=(5, 4), seed=1
     ),
+    "hierarchical-vae, negative binomial": lambda: HierarchicalVAE(
+        (1, 2, 2), (3, 2), likelihood="negative-binomial", hidden=(4, 4), seed=1
+    ),
+    "conv-gaussian-vae, laplace": lambda: ConvGaussianVAE(2, likelihood="laplace", seed=1),
     "binary-belief": BinaryBelief,
 }
+
+
+def _observed(likelihood: str | dict) -> Callable[[], Pair]:
+    return lambda: BernoulliVAE((1, 2, 2), 2, (4,), likelihood=likelihood, seed=1)
+
+
+CASES |= {f"bernoulli-vae, {name}": _observed(name) for name in LIKELIHOODS}
+CASES["bernoulli-vae, categorical"] = _observed({"name": "categorical", "num_classes": 3})
+del CASES["bernoulli-vae, bernoulli"]  # the first of them
 
 # What has a draw without rsample, and the estimators that serve it.
 DISCRETE = {"binary-belief"}

@@ -5,6 +5,7 @@ from ppl_vae.models.bernoulli_vae import BernoulliVAE
 from ppl_vae.models.conv_gaussian_vae import ConvGaussianVAE
 from ppl_vae.models.exponential_normal import ExponentialNormal
 from ppl_vae.models.from_modules import pair_from_modules
+from ppl_vae.models.gamma_poisson import GammaPoisson
 from ppl_vae.models.gaussian_chain import GaussianChain
 from ppl_vae.models.hierarchical_vae import HierarchicalVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
@@ -15,6 +16,7 @@ from ppl_vae.vae import VAE
 MODELS: dict[str, type[Pair]] = {
     "exponential-normal": ExponentialNormal,
     "amortized-exponential-normal": AmortizedExponentialNormal,
+    "gamma-poisson": GammaPoisson,
     "linear-gaussian": LinearGaussian,
     "gaussian-chain": GaussianChain,
     "bernoulli-vae": BernoulliVAE,
@@ -29,6 +31,7 @@ __all__ = [
     "BernoulliVAE",
     "ConvGaussianVAE",
     "ExponentialNormal",
+    "GammaPoisson",
     "GaussianChain",
     "HierarchicalVAE",
     "LinearGaussian",
