@@ -31,10 +31,6 @@ CASES: dict[str, Callable[[], Pair]] = {
     "hierarchical-vae, top-down": lambda: HierarchicalVAE(
         (1, 3, 3), (3, 2), guide="top-down", hidden=(5, 4), seed=1
     ),
-    "hierarchical-vae, negative binomial": lambda: HierarchicalVAE(
-        (1, 2, 2), (3, 2), likelihood="negative-binomial", hidden=(4, 4), seed=1
-    ),
-    "conv-gaussian-vae, laplace": lambda: ConvGaussianVAE(2, likelihood="laplace", seed=1),
     "binary-belief": BinaryBelief,
 }
 

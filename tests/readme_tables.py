@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from ppl_vae import ESTIMATORS, MODELS
+from ppl_vae.likelihoods import LIKELIHOODS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
@@ -22,6 +23,19 @@ def pairs():
         for name, cls in MODELS.items()
     ]
     return _table(["class", "name", "what it is"], rows)
+
+
+def likelihoods():
+    rows = [
+        [
+            f"`{name}`",
+            each.summary,
+            ", ".join(f"`{head.name}`" for head in each.heads if not head.is_free),
+            ", ".join(f"`{head.name}`" for head in each.heads if head.is_free) or "-",
+        ]
+        for name, each in LIKELIHOODS.items()
+    ]
+    return _table(["name", "data", "heads of each example", "free heads"], rows)
 
 
 def estimators():
@@ -79,6 +93,7 @@ def speed():
 
 TABLES = {
     "docs/start.md": {"pairs": pairs},
+    "docs/reference.md": {"likelihoods": likelihoods},
     "docs/choosing_an_estimator.md": {"estimators": estimators},
     "docs/studies/mnist_bernoulli_vae.md": {"mnist": mnist},
     "docs/studies/exponential_toy.md": {"toy": toy},

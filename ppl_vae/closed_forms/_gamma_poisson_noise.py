@@ -21,7 +21,7 @@ class GradientVariance(NamedTuple):
     """Variances of a one-sample gradient, by parameter of the guide.
 
     Attributes:
-        guide_concentration: of d elbo / d c, (*batch); None where there is no closed form.
+        guide_concentration: of d elbo / d c, (*batch); None where no closed form is given.
         guide_rate: of d elbo / d r, (*batch).
     """
 
@@ -48,8 +48,8 @@ def gradient_variance(
     * ``sticking_the_landing`` (no score term of log q): ``k = (B - r) / r^2``
 
     Those by c go through dz/dc, minus the derivative of the distribution function over the
-    density (implicit reparameterisation), which is no elementary function of z: for them there is
-    no closed form.
+    density (implicit reparameterisation), which is no elementary function of z: no closed
+    form is given for them.
 
     ``score_function`` is ``f(z) d log q(z)`` with ``f = log p(x, z) - log q(z)`` held fixed, no
     baseline, and without the term -d log q(z), whose expectation is 0. With u = log g - digamma(c)

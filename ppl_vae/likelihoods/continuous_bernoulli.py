@@ -81,7 +81,7 @@ class ContinuousBernoulli(Parametric):
         """Draw by the inverse of the distribution function, which depends on the logits."""
         shape = self._extended_shape(sample_shape)
         u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
-        near, small, size = self._split(below=0.02)
+        near, small, size = self._split(below=0.01)
         # The density falls from one end of [0, 1], which for negative logits is 0.
         v = torch.where(self.logits > 0, 1 - u, u)
         fall = -torch.log1p(v * torch.expm1(-size)) / size
