@@ -59,7 +59,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
         wrong=(wrong_normal,),
     ),
     "laplace": Likelihood(
-        summary="real numbers with tails that fall as exp(-|x|)",
+        summary="real numbers with exponential tails",
         heads=(Head("loc"), Head("log_scale", is_free=True)),
         link=links.laplace,
         support=checks.finite,
@@ -68,7 +68,7 @@ LIKELIHOODS: dict[str, Likelihood] = {
         wrong=(wrong_laplace, wrong_parameters),
     ),
     "student-t": Likelihood(
-        summary="real numbers with tails that fall as a power",
+        summary="real numbers whose tails fall as a power",
         heads=(
             Head("loc"),
             Head("log_scale", is_free=True),
