@@ -15,7 +15,7 @@ SETTINGS = settings(max_examples=40, deadline=None, derandomize=True)
 RTOL = {torch.float64: 1e-12, torch.float32: 1e-5}
 LOG = st.floats(-7, 7)
 COUNTS = st.lists(st.integers(0, 50) | st.integers(0, 1_000_000), min_size=1, max_size=8)
-X = torch.tensor([2.0, 0.0, 1.0])
+X = torch.tensor([2.0, 0.0, 1.0], dtype=torch.float64)
 PRIOR = {"concentration": 1.3, "rate": 0.8}
 GUIDE = {"guide_concentration": 2.5, "guide_rate": 1.7}
 
