@@ -45,8 +45,16 @@ PLANS = [
     if name not in {"exact", "score-function"}
     and (name in BOTH or case in {"exponential-normal", "gaussian-chain, bottom-up"})
     and not case.startswith("conv")
-    and case not in DISCRETE
+    and case not in DISCRETE | {"gamma-poisson"}
 ]
+
+
+def test_draws_that_depend_on_parameters_run_one_by_one():
+    # A Gamma's noise is no input of a graph.
+    pair = CASES["gamma-poisson"]()
+    loop, tried = replicators(pair, "trace", pair.sample(4, seed=0))
+    assert tried._graph is None
+    assert torch.equal(loop.result().values, tried.result().values)
 
 
 @pytest.mark.filterwarnings("ignore:Failed to verify mean field")
