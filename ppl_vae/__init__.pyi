@@ -1,5 +1,5 @@
 from . import closed_forms, data, diagnostics, elbos, inference, likelihoods, models, plots
-from .data import ImageData, load
+from .data import ArrayData, ImageData, load
 from .diagnostics import (
     Estimate,
     active_units,
@@ -49,6 +49,7 @@ __all__ = [
     "MODELS",
     "VAE",
     "AmortizedExponentialNormal",
+    "ArrayData",
     "BernoulliVAE",
     "CompiledSVI",
     "ConvGaussianVAE",

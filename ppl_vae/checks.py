@@ -40,6 +40,15 @@ def not_implemented(expected: str, came: str, remedy: str) -> NotImplementedErro
     return NotImplementedError(message(expected, came, remedy))
 
 
+def extra(name: str, module: str) -> ImportError:
+    """Return the error for a library that comes with an extra of this one and is missing."""
+    return ImportError(
+        message(
+            f"the library {module}", "an environment without it", f"pip install 'ppl_vae[{name}]'"
+        )
+    )
+
+
 @contextmanager
 def own_words() -> Iterator[None]:
     """Raise an error of this library as it is, without the shapes of all sites.

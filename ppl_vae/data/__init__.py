@@ -1,14 +1,15 @@
-"""Image data sets, by name, kept as bytes and binarised on use."""
+"""Data sets by name, and a user's own: images as bytes, arrays as a program's arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 from ppl_vae import checks
-from ppl_vae.data import digits
+from ppl_vae.data import digits, pbmc
+from ppl_vae.data.arrays import ArrayData
 from ppl_vae.data.fetched import read_torchvision
 from ppl_vae.data.images import Arrays, ImageData
 from ppl_vae.data.pixels import BINARIZE, binarize
@@ -20,7 +21,7 @@ class Dataset(NamedTuple):
     """A data set that `load` knows: what it is, and how to read one split of it in a folder."""
 
     description: str
-    read: Callable[[str, Path | None], Arrays]
+    read: Callable[[str, Path | None], Arrays | ArrayData]
 
 
 DATASETS = {
@@ -43,17 +44,49 @@ DATASETS = {
         "Kuzushiji-MNIST, 70000 cursive Japanese characters of 28 x 28 pixels, by torchvision.",
         partial(read_torchvision, "KMNIST"),
     ),
+    # Zheng and others, Nature Communications 8, 14049, 2017.
+    "pbmc": Dataset(
+        "Counts of 765 genes in 700 blood cells of ten types, which scanpy carries with it.",
+        pbmc.read,
+    ),
 }
+COUNTS = ("pbmc",)
+Images = Literal["digits", "mnist", "fashion-mnist", "kmnist"]
 
 
+@overload
+def load(
+    name: Images,
+    *,
+    split: str = ...,
+    data_dir: str | Path | None = ...,
+    binarize: str | None = ...,
+    pixel_range: tuple[float, float] | None = ...,
+    labels: bool = ...,
+) -> ImageData: ...
+@overload
+def load(
+    name: Literal["pbmc"], *, split: str = ..., data_dir: str | Path | None = ...
+) -> ArrayData: ...
+@overload
+def load(
+    name: str,
+    *,
+    split: str = ...,
+    data_dir: str | Path | None = ...,
+    binarize: str | None = ...,
+    pixel_range: tuple[float, float] | None = ...,
+    labels: bool = ...,
+) -> Any: ...  # noqa: ANN401
 def load(
     name: str,
     *,
     split: str = "train",
     data_dir: str | Path | None = None,
-    binarize: str = "dynamic",
-    pixel_range: tuple[float, float] = (0.0, 1.0),
-) -> ImageData:
+    binarize: str | None = None,
+    pixel_range: tuple[float, float] | None = None,
+    labels: bool = False,
+) -> ImageData | ArrayData:
     """Return a data set by its name.
 
     Args:
@@ -61,16 +94,22 @@ def load(
         split: ``train`` or ``test``.
         data_dir: folder of the files that have to be fetched; else ``$PPL_VAE_DATA``, else the
             user's cache folder.
-        binarize: ``dynamic``, ``static``, ``threshold`` or ``none``; see `ImageData`.
-        pixel_range: the values of black and white, (0, 1) or, for Normal pixels, (-1, 1).
+        binarize: of images: ``dynamic`` (the default), ``static``, ``threshold`` or ``none``; see
+            `ImageData`.
+        pixel_range: of images: the values of black and white, (0, 1) by default, or, for Normal
+            pixels, (-1, 1).
+        labels: of images: whether batches are ``(images, labels)``, for a program that takes both.
 
     Returns:
-        The images as bytes with their labels.
+        The images as bytes with their labels; for counts an `ArrayData`, ``{"x": counts}``, with
+        ``data["labels"]`` and others beside, named by ``data.categories`` and ``data.features``.
 
     Raises:
+        ImportError: the data come with a library that is not installed; the extra is named.
         TypeError: `pixel_range` is not two numbers.
         ValueError: an unknown name, split or way to binarise (the nearest known one is suggested);
-            a `pixel_range` that does not rise; damaged files, or another data set's.
+            an option for images with counts; a `pixel_range` that does not rise; damaged files, or
+            another data set's.
         FileNotFoundError: files that are neither in the folder nor can be downloaded.
         PermissionError: a folder that cannot be written.
 
@@ -80,11 +119,23 @@ def load(
     """
     checks.name("data set", name, DATASETS)
     checks.name("split", split, SPLITS)
-    checks.name("binarize", binarize, BINARIZE)
-    images, labels = DATASETS[name].read(split, None if data_dir is None else Path(data_dir))
-    return ImageData(
-        images, labels, binarize=binarize, pixel_range=pixel_range, name=name, split=split
-    )
+    options = {"binarize": binarize, "pixel_range": pixel_range, "labels": labels or None}
+    given = {key: value for key, value in options.items() if value is not None}
+    if name in COUNTS and given:
+        key, value = next(iter(given.items()))
+        images = ", ".join(known for known in DATASETS if known not in COUNTS)
+        raise checks.value_error(
+            f"{key} with a data set of images: {images}",
+            f"{key}={value!r} with {name}, which holds counts",
+            "Leave the option out, or choose images.",
+        )
+    if binarize is not None:
+        checks.name("binarize", binarize, BINARIZE)
+    found = DATASETS[name].read(split, None if data_dir is None else Path(data_dir))
+    if isinstance(found, ArrayData):
+        return found
+    given.pop("labels", None)
+    return ImageData(*found, with_labels=labels, name=name, split=split, **given)
 
 
-__all__ = ["DATASETS", "SPLITS", "ImageData", "binarize", "load"]
+__all__ = ["DATASETS", "SPLITS", "ArrayData", "ImageData", "binarize", "load"]

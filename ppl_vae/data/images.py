@@ -36,6 +36,7 @@ class ImageData:
         labels: integers, (count,); zeros if there are none.
         binarize: one of the four.
         pixel_range: the values of black and white in a batch, the first below the second.
+        with_labels: whether batches are ``(images, labels)``, for a program of two arguments.
         classes: names of the labels 0, 1, ..., if they have some.
         name: what to call the data.
         split: which part of it this is.
@@ -49,8 +50,9 @@ class ImageData:
     Raises:
         TypeError: `images` is not a tensor of bytes, labels are not integers, or `pixel_range` is
             not two numbers.
-        ValueError: it is empty, or not of four dimensions, or has not one label per image, or the
-            way to binarise is unknown, or `pixel_range` is not finite and rising.
+        ValueError: it is empty, or not of four dimensions, or has not one label per image, or
+            none where they are to be in batches, or the way to binarise is unknown, or
+            `pixel_range` is not finite and rising.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ImageData:
         *,
         binarize: str = "dynamic",
         pixel_range: tuple[float, float] = (0.0, 1.0),
+        with_labels: bool = False,
         classes: Sequence[str] | None = None,
         name: str = "images",
         split: str = "all",
@@ -73,7 +76,9 @@ class ImageData:
                 f"shape {tuple(images.shape)}",
                 "Add the dimension that is missing, of size 1, or use ImageData.from_tensor.",
             )
-        self.has_labels = labels is not None
+        self.has_labels, self.with_labels = labels is not None, with_labels
+        if with_labels and labels is None:
+            raise checks.value_error("labels for batches to hold", "none", "Pass labels.")
         self.labels = _labels(labels, images)
         self.pixel_range = require_range(pixel_range)
         if binarize == "static":
@@ -106,8 +111,8 @@ class ImageData:
                 [0, 1], or booleans.
             labels: integers, (count,).
             channels: ``first`` or ``last``, where both would fit the shape.
-            **options: `binarize`, `pixel_range`, `classes`, `name`, `split` and `seed`, as for
-                `ImageData`.
+            **options: `binarize`, `pixel_range`, `with_labels`, `classes`, `name`, `split` and
+                `seed`, as for `ImageData`.
 
         Raises:
             TypeError: images of another kind or dtype, or labels that are not integers.
@@ -142,7 +147,8 @@ class ImageData:
                 takes them as they are, and they must then all be of one size.
             grey: make every image grey (True) or coloured (False); None takes them as they are,
                 and they must then be all grey or all in colour.
-            **options: `binarize`, `pixel_range`, `name`, `split` and `seed`, as for `ImageData`.
+            **options: `binarize`, `pixel_range`, `with_labels`, `name`, `split` and `seed`, as
+                for `ImageData`.
 
         Raises:
             FileNotFoundError: no such folder, or no image in it.
@@ -162,9 +168,10 @@ class ImageData:
 
     def __repr__(self) -> str:
         mapped = f", pixel_range={self.pixel_range}" if self.pixel_range != (0.0, 1.0) else ""
+        labelled = ", with labels" if self.with_labels else ""
         return (
             f"ImageData({self.name}, split={self.split}, {len(self)} images of "
-            f"{self.image_shape}, binarize={self.binarize}{mapped})"
+            f"{self.image_shape}, binarize={self.binarize}{mapped}{labelled})"
         )
 
     def __getitem__(self, index: slice | Tensor) -> ImageData:
@@ -186,8 +193,10 @@ class ImageData:
         """Return the data on `device`, still as bytes."""
         return self._like(self.images.to(device), self.labels.to(device))
 
-    def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> Any:  # noqa: ANN401
         """Return the images at `index` as floats, (count, *image_shape).
+
+        With labels in batches, a tuple of them and the labels, int64, (count,).
 
         Dynamic binarisation draws from torch's global stream of the data's device; wrap the call
         in ``ppl_vae.seeded`` to choose it.
@@ -198,7 +207,8 @@ class ImageData:
         """
         # Static and thresholded images are binary already.
         how = self.binarize if self.binarize == "dynamic" else "none"
-        return pixels(self.images[index], how, dtype=dtype, pixel_range=self.pixel_range)
+        found = pixels(self.images[index], how, dtype=dtype, pixel_range=self.pixel_range)
+        return (found, self.labels[index].long()) if self.with_labels else found
 
     def _like(self, images: Tensor, labels: Tensor) -> ImageData:
         part = object.__new__(ImageData)
