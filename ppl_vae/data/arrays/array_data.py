@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from ppl_vae.data.arrays import forms
 from ppl_vae.data.arrays.entries import as_entry, require_finite
 from ppl_vae.data.arrays.examples import Examples
@@ -15,11 +13,11 @@ from ppl_vae.data.arrays.examples import Examples
 class ArrayData(Examples):
     """Arrays of the same examples, kept on a device; `batch` gives a program its arguments.
 
-    | `arrays` | a batch | the program is called as |
-    |---|---|---|
-    | ``x`` | a tensor | ``model(x)`` |
-    | ``(x, y)`` | a tuple | ``model(x, y)`` |
-    | ``{"x": x, "library": l}`` | a dict | ``model(x=x, library=l)`` |
+    What a batch is, by what `arrays` is:
+
+    * ``x``: a tensor, for ``model(x)``;
+    * ``(x, y)``: a tuple, for ``model(x, y)``;
+    * ``{"x": x, "library": l}``: a dict, for ``model(x=x, library=l)``.
 
     An array is of NumPy, a torch tensor or a sparse matrix of SciPy or torch, and its first
     dimension counts the examples. An entry of a tuple or a mapping may be None, and is then None
@@ -28,7 +26,7 @@ class ArrayData(Examples):
     in memory; its rows become dense floats batch by batch.
 
     Args:
-        arrays: as in the table.
+        arrays: one array, a tuple of them, or a mapping from names of arguments.
         mask: the argument of the program that says which entries of `x` are present, a tensor of
             booleans of the shape of `x`. Where it is False `x` is 0. If `arrays` has no such entry
             it is made, and is False where `x` is NaN.
@@ -68,14 +66,12 @@ class ArrayData(Examples):
         split: str = "all",
     ) -> None:
         self.form, named = forms.named(arrays)
-        entries = {key: as_entry(key, value) for key, value in named.items()}
-        remedy = "Leave those examples out, or fill the entries in."
+        a = "argument " if self.form is tuple else ""
+        entries = {key: as_entry(a + key, value) for key, value in named.items()}
         if mask is not None:
             entries, self.form = forms.with_mask(entries, mask), dict
-        elif isinstance(entries.get("x"), Tensor):
-            remedy += " For missing entries of x name the mask: mask='mask'."
         for key, entry in entries.items():
-            require_finite(key, entry, remedy)
+            require_finite(a + key, entry)
         others = forms.beside_them(beside, entries)
         self.arrays = forms.on_one_device(entries)
         self.beside = forms.on_one_device(others, self.arrays)

@@ -24,6 +24,7 @@ INFERRED = {
     "decimal": "numbers",
     "empty": "numbers",
 }
+TIMES = ("datetime64", "datetime", "date", "timedelta64", "timedelta", "time")
 
 
 def as_array(
@@ -46,6 +47,12 @@ def as_array(
         codes, names = coded(argument, column, known)
         return codes, names, present
     if not kinds <= NAMES:
+        if known is not None and kinds <= NUMBERS:
+            raise checks.value_error(
+                "categories for columns of categories or strings",
+                f"categories of {argument}, which holds numbers",
+                "Leave them out, or convert the columns with astype('category').",
+            )
         raise checks.type_error(
             f"{argument} of columns of one kind",
             f"columns of {', '.join(sorted(kinds))}",
@@ -124,8 +131,9 @@ def _kind(argument: str, column: pd.Series) -> str:
     raise checks.type_error(
         f"{argument} of columns of numbers, booleans, categories or strings",
         f"column {column.name!r} of {found} values, dtype {dtype}",
-        "Make numbers of dates and durations, for instance with "
-        "(column - column.min()).dt.total_seconds(); make others one kind with astype.",
+        "Make numbers of it, for instance with (column - column.min()).dt.total_seconds()."
+        if found in TIMES
+        else "Make it one kind with astype, or leave it out.",
     )
 
 

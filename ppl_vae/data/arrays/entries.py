@@ -115,7 +115,7 @@ def _from_torch(name: str, value: Tensor) -> SparseRows:
     return SparseRows(starts, index[1].to(torch.int32), floats, value.shape[1])
 
 
-def require_finite(name: str, entry: Entry, remedy: str) -> None:
+def require_finite(name: str, entry: Entry) -> None:
     """Raise ValueError if an array of floats holds a NaN or an infinity."""
     values = entry.values if isinstance(entry, SparseRows) else entry
     if values is None or not values.is_floating_point():
@@ -123,10 +123,13 @@ def require_finite(name: str, entry: Entry, remedy: str) -> None:
     bad = ~values.isfinite()
     if bool(bad.any()):
         first = values[bad][0].item()
+        remedy = "Leave those examples out, or fill the entries in"
+        if name == "x" and first != first:
+            remedy += ", or name the program's mask, for instance mask='mask'"
         raise checks.value_error(
             f"{name} of finite numbers",
             f"{int(bad.sum())} of {values.numel()} entries otherwise, the first {first}",
-            remedy,
+            f"{remedy}.",
         )
 
 

@@ -57,11 +57,11 @@ class Examples:
             known = {**self.arrays, **self.beside}
             found = known[checks.name("array", index, known)]
             return found.dense(slice(None)) if isinstance(found, SparseRows) else found
-        if isinstance(index, int):
+        if isinstance(index, int) or getattr(index, "ndim", 1) == 0:
             raise checks.type_error(
                 "a slice, a tensor of indices, or the name of an array",
-                f"the number {index}",
-                f"Use data[{index}:{index + 1}] for one example.",
+                f"the number {int(index)}",
+                f"Use data[{int(index)}:{int(index) + 1}] for one example.",
             )
         return self._each(lambda entry: entry[index])
 

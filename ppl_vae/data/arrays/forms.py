@@ -16,7 +16,7 @@ Entries = dict[str, Entry]
 
 def named(arrays: object) -> tuple[type, dict[str, Any]]:
     """Return the form of the batches, tuple, dict or Tensor, and the arrays by name."""
-    if isinstance(arrays, Mapping):
+    if isinstance(arrays, Mapping) and not hasattr(arrays, "tocsr"):  # a sparse matrix of keys
         wrong = [key for key in arrays if not (isinstance(key, str) and key.isidentifier())]
         if wrong:
             raise checks.type_error(
@@ -42,6 +42,10 @@ def named(arrays: object) -> tuple[type, dict[str, Any]]:
 
 def with_mask(entries: Entries, mask: str) -> Entries:
     """Return the arrays with `x` 0 where it is missing, and with the mask that says where."""
+    if not mask.isidentifier():
+        raise checks.value_error(
+            "mask as the name of a program's argument", repr(mask), "Pass mask='mask'."
+        )
     x = entries.get("x")
     if not isinstance(x, Tensor):
         raise checks.value_error(
@@ -62,6 +66,13 @@ def with_mask(entries: Entries, mask: str) -> Entries:
             "Pass True where x is present, False where it is missing.",
         )
     present = present.to(x.device)
+    stray = int((x.isnan() & present).sum())
+    if stray:
+        raise checks.value_error(
+            f"x to be a number wherever {mask} is True",
+            f"{stray} NaN there",
+            f"Set {mask} to False where x is missing.",
+        )
     return {**entries, "x": torch.where(present, x, torch.zeros_like(x)), mask: present}
 
 
@@ -101,7 +112,7 @@ def require_one_length(entries: Entries) -> None:
     if len(set(lengths.values())) > 1:
         raise checks.value_error(
             "as many examples in every array",
-            ", ".join(f"{key} {length}" for key, length in lengths.items()),
+            ", ".join(f"{key}: {length}" for key, length in lengths.items()),
             "Their first dimensions must be equal.",
         )
 

@@ -30,6 +30,10 @@ def read_frame(
         raise checks.value_error(
             "a table with at least one row", f"shape {frame.shape}", "Pass data."
         )
+    if not arguments:
+        raise checks.value_error(
+            "the columns of each argument", "none", "Name them, for instance x=['a', 'b'], y='c'."
+        )
     if mask is not None and (mask in arguments or arguments.get("x") is None):
         raise checks.value_error(
             "mask as a new argument's name, beside columns for x",
@@ -89,11 +93,11 @@ def _column(frame: pd.DataFrame, argument: str, name: Any) -> pd.Series:  # noqa
     if found is None:
         raise _unknown(argument, name, frame.columns)
     if isinstance(found, pd.DataFrame):
-        several = "of several levels" if frame.columns.nlevels > 1 else "of the same name"
+        levels = frame.columns.nlevels > 1 and not isinstance(name, tuple)
         raise checks.value_error(
             f"one column {name!r} for {argument}",
-            f"{found.shape[1]} columns {several}",
-            "Name one by all its levels, as a tuple, or rename the columns.",
+            f"{found.shape[1]} columns",
+            "Name one by all its levels, as a tuple." if levels else "Rename them.",
         )
     return found
 
