@@ -137,8 +137,8 @@ def _words(words: Array) -> list[str]:
 
 def _another(came: str) -> ValueError:
     return checks.value_error(
-        f"the file {FILE.name} of scanpy 1.11 or 1.12: 700 cells of 765 genes, in raw the "
-        "logarithms of 1 and counts scaled to 10000",
+        f"the file {FILE.name} of scanpy 1.11 or 1.12: 700 cells of 765 genes, with "
+        "log(1 + counts scaled to 10000) in raw",
         came,
         "Install such a version of scanpy anew.",
     )

@@ -79,6 +79,19 @@ def test_parts_keep_their_labels():
     assert len(data[10:20].to("cpu")) == 10
 
 
+def test_batches_may_hold_labels():
+    data = load("digits", labels=True, binarize="threshold")
+    index = torch.tensor([5, 2])
+    images, labels = data[:10].to("cpu").batch(index, dtype=torch.float32)
+    assert torch.equal(images, load("digits", binarize="threshold").batch(index).float())
+    assert images.dtype is torch.float32
+    assert labels.dtype is torch.int64
+    assert torch.equal(labels, data.labels[index])
+    assert repr(data).endswith("binarize=threshold, with labels)")
+    own = ImageData.from_tensor(RAMP, torch.tensor([3], dtype=torch.uint8), with_labels=True)
+    assert own.batch(slice(None))[1].dtype is torch.int64
+
+
 def test_binarize_needs_bytes_and_a_seed():
     assert torch.equal(binarize(RAMP, seed=1), binarize(RAMP, seed=1))
     with pytest.raises(TypeError, match="tensor of bytes"):
@@ -96,6 +109,14 @@ def test_binarize_needs_bytes_and_a_seed():
         (lambda: load("mnits"), ValueError, "Did you mean 'mnist'"),
         (lambda: load("digits", split="val"), ValueError, "split as one of train, test"),
         (lambda: load("digits", binarize="dynamical"), ValueError, "Did you mean 'dynamic'"),
+        (
+            lambda: load("pbmc", binarize="none"),
+            ValueError,
+            "binarize='none' with pbmc, which holds",
+        ),
+        (lambda: load("pbmc", pixel_range=(0, 1)), ValueError, "pixel_range=.0, 1. with pbmc"),
+        (lambda: load("pbmc", labels=True), ValueError, "labels=True with pbmc.*choose images"),
+        (lambda: ImageData(RAMP, with_labels=True), ValueError, "labels for batches to hold"),
     ],
 )
 def test_bad_input(make, error, message):
@@ -170,6 +191,6 @@ def test_every_data_set_has_a_description_for_the_list():
 
 
 def test_nothing_is_imported_before_it_is_needed():
-    late = {"torchvision", "sklearn", "PIL"}
+    late = {"torchvision", "sklearn", "PIL", "pandas", "h5py", "scanpy", "anndata"}
     code = f"import sys, ppl_vae.data; sys.exit(bool({late} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

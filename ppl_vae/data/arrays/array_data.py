@@ -156,7 +156,8 @@ class ArrayData(Examples):
             use_raw: take `x` from ``adata.raw``.
             library: the column of ``obs`` with the total count of each cell, (cells,); None leaves
                 it to the program.
-            batch: the column of ``obs`` whose values become codes, (cells,); None likewise.
+            batch: the column of ``obs`` whose values become codes, (cells,); None likewise. To
+                have training and test cells coded alike, split by `train_test_split` afterwards.
             labels: a column of ``obs``, which is kept beside the arguments as ``data["labels"]``
                 and named by ``data.categories["labels"]``; or ``{"y": column}``, which makes it
                 the argument `y` of the program.
