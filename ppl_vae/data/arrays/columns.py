@@ -35,7 +35,7 @@ def as_array(
     Missing numbers are NaN, missing codes -1.
     """
     kinds = {_kind(argument, column) for column in columns}
-    present = _stacked([column.notna().to_numpy(bool) for column in columns], lone=lone)
+    present = _stacked([~column.isna().to_numpy(bool) for column in columns], lone=lone)
     if kinds <= NUMBERS and known is None and not (lone and argument != "x"):
         return _stacked([_floats(column) for column in columns], lone=lone), None, present
     if lone:

@@ -23,6 +23,7 @@ class SparseRows:
 
     def __init__(self, starts: Tensor, columns: Tensor, values: Tensor, width: int) -> None:
         self.starts, self.columns, self.values, self.width = starts, columns, values, width
+        self.longest = int(starts.diff().max()) if len(starts) > 1 else 0
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> SparseRows:  # noqa: ANN401
@@ -68,12 +69,19 @@ class SparseRows:
         return SparseRows(starts, self.columns[where], self.values[where], self.width)
 
     def dense(self, index: Index, dtype: torch.dtype | None = None) -> Tensor:
-        """Return the rows at `index` as a tensor, (count, width)."""
-        lengths, where = self._entries(index)
-        rows = torch.repeat_interleave(lengths, output_size=len(where))
-        result = self.values.new_zeros((len(lengths), self.width), dtype=dtype or self.dtype)
-        result[rows, self.columns[where].long()] = self.values[where].to(result.dtype)
-        return result
+        """Return the rows at `index` as a tensor, (count, width).
+
+        Every row takes as many steps as the longest, so that sizes are known without a wait for
+        the device; what is beyond a row's end goes into a column that is cut off.
+        """
+        rows = torch.arange(len(self), device=self.device)[index]
+        starts, ends = self.starts[rows, None], self.starts[rows + 1, None]
+        where = starts + torch.arange(self.longest, device=self.device)
+        inside, where = where < ends, where.clamp(max=max(len(self.values) - 1, 0))
+        columns = torch.where(inside, self.columns[where].long(), self.width)
+        result = self.values.new_zeros((len(rows), self.width + 1), dtype=dtype or self.dtype)
+        result.scatter_(1, columns, self.values[where].to(result.dtype))
+        return result[:, :-1].contiguous()
 
     def _entries(self, index: Index) -> tuple[Tensor, Tensor]:
         """Return how many entries each row at `index` has, and where they all are."""

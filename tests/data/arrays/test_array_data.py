@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from ppl_vae import ArrayData
+from ppl_vae import ArrayData, BernoulliVAE, fit
 
 X, Y = np.arange(15.0).reshape(5, 3), np.array([2, 0, 1, 1, 0])
 EYE = sparse.csr_array(np.eye(4))
@@ -151,6 +151,17 @@ def test_two_parts_make_up_the_whole(train, sizes):
     assert max(parts, key=len).train_test_split()[1].split.endswith(", test")
 
 
+def test_training_on_an_array_is_training_on_its_tensor():
+    torch.set_default_dtype(torch.float32)
+    x = (torch.rand(60, 1, 4, 4) > 0.5).float()
+    losses = []
+    for data in (x, ArrayData(x), ArrayData(x.numpy())):
+        pair = BernoulliVAE((1, 4, 4), hidden=(8,), seed=0)
+        options = {"num_epochs": 2, "batch_size": 32, "progress": False, "device": "cpu"}
+        losses.append(fit(pair, data, validation=data, **options).train_elbo)
+    assert losses[0] == losses[1] == losses[2]
+
+
 def test_what_it_prints():
     data = ArrayData({"x": EYE, "y": Y[:4], "z": None, "m": X[:4] > 1}, name="d", split="train")
     expected = "4 examples of x (4,) sparse, y () int64, z None, m (3,) bool"
@@ -222,7 +233,13 @@ def test_bad_input(make, error, message):
 def test_batches_are_the_same_on_the_device():
     data = ArrayData({"x": EYE, "y": Y[:4], "z": None}, beside={"i": np.arange(4)})
     moved, index = data.to("cuda"), torch.tensor([3, 0])
-    here, there = data.batch(index), moved.batch(index.cuda())
+    there, index_there = moved.batch(index.cuda()), index.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        moved.batch(index_there)  # nothing waits for the device
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    here = data.batch(index)
     assert there["x"].device.type == "cuda"
     assert torch.equal(there["x"].cpu(), here["x"])
     assert torch.equal(there["y"].cpu(), here["y"])
