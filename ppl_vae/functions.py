@@ -1,8 +1,10 @@
-"""Any Pyro model and guide, as a pair."""
+"""Any Pyro model and guide, and any batch, as a pair of one argument."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
+from functools import cache, partial, wraps
 from typing import Any
 
 import pyro
@@ -10,6 +12,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae import checks
+from ppl_vae.batch import Batch, Data, as_batch, unpacked
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import seeded
 
@@ -23,13 +26,15 @@ class FunctionPair(Pair):
     where they are. Groups are what precedes ``$$$`` or the first dot in their names.
 
     Args:
-        model: a Pyro model of one argument.
+        model: a Pyro model.
         guide: its guide.
         x: the data with which both are run once.
     """
 
-    def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor) -> None:
+    def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], x: Data) -> None:
         super().__init__()
+        if isinstance(x, Batch):
+            model, guide = unpacked(model), unpacked(guide)
         # Not by attribute, which would make a module of the guide a part of this one.
         vars(self)["model"], vars(self)["guide"] = model, guide
         with poutine.block(), seeded(0, x.device), pyro.validation_enabled(False):  # noqa: FBT003
@@ -60,23 +65,96 @@ class FunctionPair(Pair):
         for _, value in self.named_parameters():
             yield value
 
-    def num_examples(self, x: Tensor) -> int:
+    def num_examples(self, x: Data) -> int:
         """Return the length of the first dimension."""
         return len(x) if x.dim() else 1
 
 
-def as_pair(pair: Pair | Functions, x: Tensor) -> Pair:
-    """Return `pair` itself, or a `FunctionPair` of a model and a guide.
+def as_program(pair: Pair | Functions, data: object) -> tuple[Pair, Data]:
+    """Return a pair of one argument, and the data as that argument.
+
+    The pair is the one given for a tensor, a twin with the same parameters for a `Batch`, and a
+    `FunctionPair` of a model and a guide.
+
+    Args:
+        pair: a pair, or a model and a guide.
+        data: a batch, as users pass it.
 
     Raises:
-        TypeError: neither a pair nor two functions.
+        TypeError: neither a pair nor two functions, or data that they do not take.
+        ValueError: tensors of different lengths, or None for an argument without a default.
     """
-    if isinstance(pair, Pair):
-        return pair
-    if isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair)):
-        return FunctionPair(*pair, x)
-    raise checks.type_error(
-        "a ppl_vae.Pair, or a Pyro model and its guide as a tuple of two functions",
-        type(pair).__name__,
-        "Pass (model, guide).",
-    )
+    x = as_argument(pair, data)
+    if not isinstance(pair, Pair):
+        return FunctionPair(*pair, x), x
+    return (unpacking(pair) if isinstance(x, Batch) else pair), x
+
+
+def as_argument(pair: Pair | Functions, data: object) -> Data:
+    """Return a batch as the one argument of a program: a tensor if the program takes just one.
+
+    What made the data is no part of what is measured: they are detached.
+
+    Raises:
+        TypeError: neither a pair nor two functions, or data that they do not take.
+        ValueError: no entries, tensors of different lengths, or None for an argument without a
+            default.
+    """
+    if not isinstance(pair, Pair):
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair))):
+            raise checks.type_error(
+                "a ppl_vae.Pair, or a Pyro model and its guide as a tuple of two functions",
+                type(pair).__name__,
+                "Pass (model, guide).",
+            )
+        model, guide = pair
+    else:
+        model, guide = pair.model, pair.guide
+    x = as_batch(data).detach()
+    if isinstance(x, Tensor):
+        return checks.nonempty("x", checks.floating("x", x))
+    x.bind(guide)
+    named = x.bind(model)
+    first = next(iter(named.values()))
+    return first if len(x.tensors) == 1 and first is x.tensors[0] else x
+
+
+def unpacking(pair: Pair) -> Pair:
+    """Return a twin with the same parameters whose methods take a `Batch` as one argument."""
+    twin = copy.copy(pair)  # the parameters' own dictionaries, not copies
+    twin.__class__ = _unpacking_class(type(pair))
+    return twin
+
+
+class _Unpacked:
+    """An object whose methods take a `Batch` in the place of their arguments."""
+
+    def __init__(self, inner: object) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        found = getattr(self._inner, name)
+        return unpacked(found) if callable(found) else found
+
+
+@cache
+def _unpacking_class(cls: type[Pair]) -> type[Pair]:
+    if getattr(cls, "unpacks", False):
+        return cls
+
+    def exact(self: Pair) -> Any:  # noqa: ANN401
+        found = cls.exact.__get__(self)
+        return None if found is None else _Unpacked(found)
+
+    taking = ("model", "guide", "encode", "reconstruct")
+    members: dict[str, Any] = {n: _method(getattr(cls, n)) for n in taking if hasattr(cls, n)}
+    members |= {"exact": property(exact), "unpacks": True}
+    return type(cls.__name__, (cls,), members)
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def of(self: Pair, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        return unpacked(partial(function, self))(*args, **options)
+
+    return of

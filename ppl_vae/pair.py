@@ -13,6 +13,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae import checks
+from ppl_vae.batch import Batch, BatchLike, Data, as_batch, unpacked
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 _serial = itertools.count(1)
@@ -45,6 +46,8 @@ class Pair(nn.Module):
        that estimators can draw several particles at once.
     3. override ``check(x)`` with what the data must satisfy, and ``blank(n)`` with data of the
        right shape whose values do not matter; ``sample`` needs it.
+       A program of several arguments (labels, masks) has them in both, ``model(x, y=None)``,
+       calls ``self.begin(x, y)``, and takes their entries in ``check`` by ``self.arguments(x)``.
     4. set ``exact`` to an object with those closed forms that hold: ``log_evidence(x)``,
        ``elbo(x)``, ``posterior(x)``, ... ; leave it None where there is none.
     5. add one line to ``ppl_vae.models.MODELS``, if it is to have a name, and one tiny instance
@@ -84,11 +87,11 @@ class Pair(nn.Module):
         self.config = config
         self._serial = next(_serial)
 
-    def model(self, x: Tensor) -> object:
+    def model(self, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
         """Draw the latents from the prior and score the data: p(x, z)."""
         raise NotImplementedError(f"{type(self).__name__} does not define model(x)")
 
-    def guide(self, x: Tensor) -> object:
+    def guide(self, *args: Any, **kwargs: Any) -> object:  # noqa: ANN401
         """Draw the latents given the data: q(z | x)."""
         raise NotImplementedError(f"{type(self).__name__} does not define guide(x)")
 
@@ -105,24 +108,51 @@ class Pair(nn.Module):
         """
         return cls()
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: BatchLike) -> None:
         """Raise unless the pair can score `x`.
 
         Args:
-            x: the data, a floating-point tensor with at least one entry.
+            x: the data: a tensor, or a tuple or mapping of the model's arguments.
 
         Raises:
-            TypeError: not a tensor, or not of a floating dtype.
+            TypeError: not a tensor, or not of a floating dtype; arguments that the model does not
+                take.
             ValueError: no entries, NaN, an infinity, or on another device than the pair.
         """
-        checks.nonempty("x", checks.floating("x", x))
-        if x.device != self.device:
+        for name, entry in self.arguments(x).items():
+            # Labels, indices and masks are whole numbers or booleans, beside the data.
+            if not isinstance(x, Tensor) and not entry.is_floating_point():
+                if entry.is_complex():
+                    checks.floating(name, entry)
+                checks.nonempty(name, entry)
+                self._check_device(name, entry)
+                continue
+            checks.nonempty(name, checks.floating(name, entry))
+            self._check_device(name, entry)
+            checks.finite(name, entry)
+
+    def _check_device(self, name: str, entry: Tensor) -> None:
+        if entry.device != self.device:
             raise checks.value_error(
-                f"x on the pair's device {self.device}",
-                f"{x.device}",
-                "Move one of them: x.to(pair.device).",
+                f"{name} on the pair's device {self.device}",
+                f"{entry.device}",
+                f"Move one of them: {name}.to(pair.device).",
             )
-        checks.finite("x", x)
+
+    def arguments(self, x: BatchLike) -> dict[str, Tensor]:
+        """Return the tensors of a batch by the names of the model's arguments.
+
+        Raises:
+            TypeError: the model does not take them, or `x` is no batch.
+            ValueError: first dimensions that differ; None where the model has no default.
+        """
+        if isinstance(x, Tensor):
+            return {"x": x}
+        found = as_batch(x)
+        bound = Batch((found,)) if isinstance(found, Tensor) else found
+        named = bound.bind(self.model)
+        bound.bind(self.guide)
+        return {name: entry for name, entry in named.items() if isinstance(entry, Tensor)}
 
     def check_dtype(self, x: Tensor) -> None:
         """Raise TypeError unless `x` has the parameters' dtype, as networks need."""
@@ -133,17 +163,23 @@ class Pair(nn.Module):
                 "Convert one of them: x.to(pair.dtype).",
             )
 
-    def blank(self, n: int) -> Tensor:
+    def blank(self, n: int) -> BatchLike:
         """Return data for `n` draws whose values do not matter."""
         raise NotImplementedError(f"{type(self).__name__} does not define blank(n)")
 
-    def num_examples(self, x: Tensor) -> int:
+    def num_examples(self, x: Data) -> int:
         """Return how many examples, each with latents of its own, `x` holds."""
         return len(x)
 
-    def begin(self, x: Tensor) -> None:
-        """Check `x` and register the parameters with Pyro: the first line of model and guide."""
-        self.check(x)
+    def begin(self, *args: Data | None, **kwargs: Tensor | None) -> None:
+        """Check the data and register the parameters: the first line of model and guide.
+
+        Args:
+            *args: what the model was given, in its order.
+            **kwargs: and by name.
+        """
+        given = [each for each in (*args, *kwargs.values()) if each is not None]
+        self.check(given[0] if len(given) == 1 and not kwargs else Batch(args, kwargs))
         store = pyro.get_param_store()
         for name, parameter in self.named_parameters():
             full_name = f"{self.param_prefix}$$${name}"
@@ -190,11 +226,12 @@ class Pair(nn.Module):
         """
         return self._sample_like(self.blank(checks.count("n", n)), seed)
 
-    def _sample_like(self, blank: Tensor, seed: Seed) -> Tensor:
+    def _sample_like(self, blank: BatchLike, seed: Seed) -> Tensor:
         # A stream of its own: the same seed may have made the weights, or the caller's data.
         stream = derive(as_int(seed), "sample")
         with leaving_no_params(), poutine.block(), seeded(stream, self.device):
-            trace: Any = poutine.trace(poutine.uncondition(self.model)).get_trace(blank)
+            model = unpacked(poutine.uncondition(self.model))
+            trace: Any = poutine.trace(model).get_trace(as_batch(blank))
         return trace.nodes["x"]["value"]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ppl_vae.diagnostics.evidence.importance_weights import log_weights
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES, log_evidence
 from ppl_vae.diagnostics.evidence.subject import Subject, prepared
 from ppl_vae.functions import Functions
-from ppl_vae.inference.batches import Batches
+from ppl_vae.inference.batches import DataLike, together
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, reseed
 
@@ -28,7 +28,7 @@ ACTIVE_EXAMPLES = 1000
 @checks.own_words()
 def evaluate(
     pair: Pair | Functions,
-    data: Tensor | Batches,
+    data: DataLike,
     *,
     method: str = "iwae",
     num_samples: int | None = None,
@@ -50,7 +50,8 @@ def evaluate(
 
     Args:
         pair: a `Pair`, or a Pyro model and its guide as a tuple of two functions.
-        data: as the pair takes them, or an `ImageData`.
+        data: as the pair takes them, a Dataset, a DataLoader that does not shuffle, or an
+            `ImageData`.
         method: of the evidence; see `log_evidence`.
         num_samples: of the evidence; see `log_evidence`.
         num_elbo_samples: draws per example for the ELBO, at least 2.
@@ -140,7 +141,7 @@ def _aggregate(subject: Subject, seed: int, notes: list[str]) -> AggregatePoster
             "latent with a standard Normal prior"
         )
         return None
-    x = torch.cat(list(subject.chunks()))
+    x = together(list(subject.chunks()))
     return aggregate_posterior(pair, x, seed=seed, device=subject.device)
 
 

@@ -31,29 +31,34 @@ class Exact_ELBO(ELBO):  # noqa: N801  (Pyro's naming)
         True
     """
 
-    def differentiable_loss(self, model: Function, guide: Function, x: Tensor) -> Tensor:
-        """Return the negative ELBO, a scalar in nats, summed over the examples of `x`.
+    def differentiable_loss(
+        self, model: Function, guide: Function, *args: object, **kwargs: object
+    ) -> Tensor:
+        """Return the negative ELBO, a scalar in nats, summed over the examples.
 
         Args:
             model: a pair's ``model``.
             guide: the same pair's ``guide``.
-            x: the data.
+            *args: what they take.
+            **kwargs: likewise.
 
         Raises:
             NotImplementedError: they are not one pair's, or the pair has no closed form.
         """
         pair = _pair_of(model, guide)
-        pair.begin(x)
-        return -pair.exact.elbo(x).sum()
+        pair.begin(*args, **kwargs)  # pyright: ignore[reportArgumentType]
+        return -pair.exact.elbo(*args, **kwargs).sum()
 
-    def loss(self, model: Function, guide: Function, x: Tensor) -> float:
+    def loss(self, model: Function, guide: Function, *args: object, **kwargs: object) -> float:
         """Return the negative ELBO as a number."""
         with torch.no_grad():
-            return self.differentiable_loss(model, guide, x).item()
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
-    def loss_and_grads(self, model: Function, guide: Function, x: Tensor) -> Tensor:
+    def loss_and_grads(
+        self, model: Function, guide: Function, *args: object, **kwargs: object
+    ) -> Tensor:
         """Return the negative ELBO; add its gradient to the parameters' ``grad``."""
-        loss = self.differentiable_loss(model, guide, x)
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return loss.detach()
 

@@ -1,15 +1,21 @@
-"""What training reads: anything with a length and ``batch(index)``, or a tensor."""
+"""What training and evaluation read: data that give batches by index, or a loader's batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from ppl_vae import checks
+from ppl_vae.batch import Batch, BatchLike, Data, as_batch
+from ppl_vae.functions import Functions, as_argument, as_program
+from ppl_vae.inference.loaders import DatasetBatches, LoaderBatches
 from ppl_vae.pair import Pair
+
+LOOK = 100
 
 
 @runtime_checkable
@@ -22,19 +28,25 @@ class Batches(Protocol):
         """Return the data on `device`."""
         ...
 
-    def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
-        """Return the examples at `index` as floats."""
+    def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> Any:  # noqa: ANN401
+        """Return the examples at `index`, a tensor, tuple or mapping; floats have `dtype`."""
         ...
 
 
-class TensorBatches:
-    """A tensor of examples, or one example that is a whole batch (the toy's single data set).
+# What `fit` and the diagnostics take.
+DataLike = BatchLike | Batches | Dataset[Any] | DataLoader[Any]
+# What they become.
+Source = Batches | LoaderBatches
 
-    What made the tensor is no part of what is trained or measured.
+
+class TensorBatches:
+    """A batch of all examples, or one example that is a whole batch (the toy's single data set).
+
+    What made the tensors is no part of what is trained or measured.
     """
 
-    def __init__(self, x: Tensor, *, whole: bool) -> None:
-        self._x = x.detach()
+    def __init__(self, x: Data, *, whole: bool) -> None:
+        self._x: Data = x.detach()
         self._whole = whole
 
     def __len__(self) -> int:
@@ -44,47 +56,133 @@ class TensorBatches:
         """Return the data on `device`."""
         return TensorBatches(self._x.to(device), whole=self._whole)
 
-    def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> Data:
         """Return the examples at `index`, or the one data set."""
         return self._x.to(dtype) if self._whole else self._x[index].to(dtype)
 
 
-def as_batches(data: object, pair: Pair) -> Batches:
-    """Return `data` on the pair's device, after a look at it.
+class _Arguments:
+    """Data whose batches are tuples or mappings, as the one argument of a program."""
 
-    A tensor is checked whole; of other data the first batch is.
+    def __init__(self, data: Batches, pair: Pair | Functions) -> None:
+        self._data, self._pair = data, pair
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def to(self, device: torch.device | str) -> _Arguments:
+        """Return the data on `device`."""
+        return _Arguments(self._data.to(device), self._pair)
+
+    def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> Data:
+        """Return the examples at `index`."""
+        return as_argument(self._pair, self._data.batch(index, dtype=dtype))
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        # Labels and classes of images, which pictures show.
+        return getattr(self._data, name)
+
+
+def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair, Source]:
+    """Return a pair of one argument, and data on its device that give it, after a look at them.
+
+    Tensors are checked whole; of other data the first batch is.
+
+    Args:
+        pair: what the data are for. It is returned as it is if its model takes one tensor.
+        data: see `DataLike`.
+        batch_size: of an iterable data set, which gives single examples.
 
     Raises:
-        TypeError: neither a tensor nor data with ``batch(index)``; or what `Pair.check` raises.
-        ValueError: what `Pair.check` raises.
+        TypeError: data of another kind, arguments that the model does not take, or what
+            `Pair.check` raises.
+        ValueError: no example, or what `Pair.check` raises.
     """
-    if isinstance(data, Tensor):
-        x = data.to(pair.device)
-        pair.check(x)
-        return TensorBatches(x, whole=pair.num_examples(x) != len(x))
-    if not isinstance(data, Batches):
-        raise TypeError(
-            checks.message(
-                "data as a tensor or with a length, to(device) and batch(index)",
-                type(data).__name__,
-                "Use ppl_vae.data.load, or pass a tensor.",
-            )
+    if isinstance(data, TensorDataset):
+        data = data.tensors
+    if isinstance(data, (Tensor, Batch, tuple, list, Mapping)):
+        subject, x = as_program(pair, data)
+        x = x.to(pair.device)
+        subject.check(x)
+        whole = isinstance(x, Tensor) and pair.num_examples(x) != len(x)
+        return subject, TensorBatches(x, whole=whole)
+    if isinstance(data, IterableDataset):
+        data = DataLoader(data, batch_size=batch_size)
+    if isinstance(data, DataLoader):
+        found = LoaderBatches(data, pair)
+        first: object = found.first
+    elif isinstance(data, (Batches, Dataset)):
+        if isinstance(data, Dataset) and not isinstance(data, Batches):
+            data = DatasetBatches(data)
+        found = data.to(pair.device)
+        if len(found) == 0:
+            raise checks.value_error("at least one example", "none", "Pass data.")
+        first = found.batch(slice(0, min(len(found), LOOK)), dtype=pair.dtype)
+        if not isinstance(first, Tensor):
+            found = _Arguments(found, pair)
+    else:
+        raise checks.type_error(
+            "data as a tensor, a tuple or mapping of tensors, a Dataset, a DataLoader, or with a "
+            "length, to(device) and batch(index)",
+            type(data).__name__,
+            "Use ppl_vae.data.load, or pass a tensor.",
         )
-    found = data.to(pair.device)
-    if len(found) == 0:
-        raise ValueError(checks.message("at least one example", "none", "Pass data."))
-    pair.check(found.batch(slice(0, min(len(found), 100)), dtype=pair.dtype))
-    return found
+    subject, x = as_program(pair, first)
+    subject.check(x)
+    return subject, found
 
 
-def shuffled(data: Batches, batch_size: int, pair: Pair) -> Iterator[Tensor]:
-    """Yield the examples once, in a random order of torch's global stream."""
+def shuffled(data: Source, batch_size: int, pair: Pair) -> Iterator[Data]:
+    """Yield the examples once, in a random order of torch's global stream, or as loaded."""
+    if isinstance(data, LoaderBatches):
+        yield from data
+        return
     order = torch.randperm(len(data), device=pair.device)
     for index in order.split(batch_size):
         yield data.batch(index, dtype=pair.dtype)
 
 
-def in_order(data: Batches, batch_size: int, pair: Pair) -> Iterator[Tensor]:
+def in_order(data: Source, batch_size: int, pair: Pair) -> Iterator[Data]:
     """Yield the examples once, as they stand."""
+    if isinstance(data, LoaderBatches):
+        yield from data
+        return
     for start in range(0, len(data), batch_size):
         yield data.batch(slice(start, start + batch_size), dtype=pair.dtype)
+
+
+def first_examples(data: Source, count: int, pair: Pair) -> Data:
+    """Return at most `count` examples from the beginning; of a loader, of its first batch."""
+    if isinstance(data, LoaderBatches):
+        return data.first[:count]
+    return data.batch(slice(0, count), dtype=pair.dtype)
+
+
+def together(parts: list[Data]) -> Data:
+    """Return batches behind each other as one."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    columns = zip(*(part.tensors for part in parts), strict=True)  # pyright: ignore[reportAttributeAccessIssue]
+    joined = iter([torch.cat(column) for column in columns])
+    return parts[0].map(lambda _: next(joined))
+
+
+def describe(data: DataLike) -> str:
+    """Return what the data are, the same in every process, for a run's settings."""
+    if isinstance(data, Tensor):
+        return f"tensor {tuple(data.shape)}"
+    if isinstance(data, TensorDataset):
+        return repr(as_batch(data.tensors))
+    if isinstance(data, DataLoader):
+        return (
+            f"DataLoader({_named(data.dataset)}, batch_size={data.batch_size}, "
+            f"sampler={type(data.sampler).__name__})"
+        )
+    if isinstance(data, Dataset) and type(data).__repr__ is object.__repr__:
+        return _named(data)
+    return repr(as_batch(data) if isinstance(data, (tuple, list, Mapping)) else data)
+
+
+def _named(dataset: Any) -> str:  # noqa: ANN401
+    length = f" of {len(dataset)}" if hasattr(dataset, "__len__") else ""
+    return f"{type(dataset).__name__}{length}"

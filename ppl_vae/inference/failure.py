@@ -7,8 +7,8 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.elbos.closed_kl import registered_kl
 from ppl_vae.pair import Pair, leaving_no_params
 
@@ -33,7 +33,7 @@ class NonFiniteLossError(ArithmeticError):
 
 
 @torch.no_grad()
-def first_bad_site(pair: Pair, x: Tensor) -> tuple[str | None, str]:
+def first_bad_site(pair: Pair, x: Data) -> tuple[str | None, str]:
     """Return the first site whose parameters, value, log-density or KL is not finite, and why.
 
     Call it with the random state as it was before the step, so that the draws are the same.

@@ -11,15 +11,24 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer import ELBO
-from torch import Tensor
 
 from ppl_vae import checks, devices, elbos
+from ppl_vae.batch import Data
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose, require_served
-from ppl_vae.inference.batches import Batches, as_batches, in_order, shuffled
+from ppl_vae.inference.batches import (
+    DataLike,
+    Source,
+    as_batches,
+    describe,
+    first_examples,
+    in_order,
+    shuffled,
+)
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
 from ppl_vae.inference.history import History
+from ppl_vae.inference.loaders import LoaderBatches
 from ppl_vae.inference.optimizers import OptimizerLike, Updater
 from ppl_vae.inference.pictures import draw_run
 from ppl_vae.inference.progress import reporter
@@ -34,7 +43,7 @@ EVALUATION_BATCH_SIZE = 1000
 @checks.own_words()
 def fit(
     pair: Pair,
-    data: Batches | Tensor,
+    data: DataLike,
     *,
     elbo: str | ELBO | None = None,
     optimizer: OptimizerLike = None,
@@ -46,7 +55,7 @@ def fit(
     run_dir: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    validation: Batches | Tensor | None = None,
+    validation: DataLike | None = None,
     progress: bool = True,
 ) -> History:
     """Train a pair by stochastic variational inference.
@@ -57,7 +66,9 @@ def fit(
 
     Args:
         pair: what is trained, in place; it is moved to `device`.
-        data: an `ImageData`, a tensor of examples, or anything with a length and ``batch(index)``.
+        data: a tensor of examples; a tuple or mapping of the model's arguments, tensors of as many
+            examples; a ``torch.utils.data`` Dataset or DataLoader of such batches, which may be
+            larger than memory; an `ImageData`, or what else has a length and ``batch(index)``.
         elbo: an estimator's name (see `ppl_vae.elbos.ESTIMATORS`) or a ``pyro.infer.ELBO``. None
             takes ``trace-mean-field`` where every divergence has a closed form that holds,
             ``analytic-kl`` where not, ``trace`` where a draw is not reparameterised, and
@@ -65,7 +76,8 @@ def fit(
         optimizer: a torch or Pyro optimiser, or a function of the parameters that makes one, such
             as ``functools.partial(torch.optim.SGD, lr=5e-3)``; None is Adam at 1e-3.
         num_epochs: passes over the data, at least 1.
-        batch_size: examples a step; the last batch of an epoch may be smaller.
+        batch_size: examples a step; the last batch of an epoch may be smaller. A DataLoader has
+            its own.
         device: ``auto`` is the GPU where there is one.
         compile: whether steps are traced and compiled (see `CompiledSVI`). The order of the data
             is the same; so is the noise, and the numbers agree to rounding, except for pairs whose
@@ -118,9 +130,9 @@ def fit(
         )
     pair.to(devices.resolve(device))
     with seeded(derive(seed, "look"), pair.device):
-        train = as_batches(data, pair)
-        test = None if validation is None else as_batches(validation, pair)
-        elbo = _serving(elbo, pair, train.batch(slice(0, batch_size), dtype=pair.dtype))
+        subject, train = as_batches(pair, data, batch_size)
+        test = None if validation is None else as_batches(pair, validation, batch_size)[1]
+        elbo = _serving(elbo, subject, first_examples(train, batch_size, pair))
     estimator = elbos.make(elbo)
     updater = Updater(optimizer, pair)
     settings = {
@@ -130,36 +142,38 @@ def fit(
         "num_epochs": num_epochs,
         "batch_size": batch_size,
         "seed": seed,
-        "data": repr(data) if not isinstance(data, Tensor) else f"tensor {tuple(data.shape)}",
+        "data": describe(data),
     }
     folder = None
     history = History()
     if run_dir is not None:
         folder = RunFolder(run_dir, settings, pair, resume=resume, overwrite=overwrite)
         if resume:
-            history = folder.restore(pair, updater)
-    step = Step(pair, estimator, updater)
+            history = folder.restore(pair, updater, train)
+    step = Step(subject, estimator, updater)
     fast = CompiledEpochs(step, train, batch_size, how=compile)
     with reporter(num_epochs, show=progress) as report:
         for epoch in range(len(history) + 1, num_epochs + 1):
             began = time.perf_counter()
+            if isinstance(train, LoaderBatches):
+                train.begin_epoch(epoch)
             with seeded(derive(seed, "epoch", epoch), pair.device):
                 history.train_elbo.append(_train_epoch(step, train, batch_size, epoch, fast))
             history.seconds.append(time.perf_counter() - began)
             updater.end_epoch()
             if test is not None:
                 with seeded(derive(seed, "test", epoch), pair.device):
-                    history.test_elbo.append(evaluate_elbo(step.elbo, pair, test))
+                    history.test_elbo.append(evaluate_elbo(step.elbo, subject, test))
             if folder is not None:
-                folder.save(pair, updater, history)
+                folder.save(pair, updater, history, train)
             report(epoch, history)
     if folder is not None:
         with seeded(derive(seed, "pictures"), pair.device):
-            draw_run(folder.path, pair, test if test is not None else train, history)
+            draw_run(folder.path, subject, test if test is not None else train, history)
     return history
 
 
-def _serving(elbo: str | ELBO | None, pair: Pair, x: Tensor) -> str | ELBO:
+def _serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
     """Return the estimator, chosen if none is named; raise unless it can be right for the pair."""
     twin = copy.deepcopy(pair)  # a look may move running statistics on
     program = Program(twin.model, twin.guide, (x,), {})
@@ -171,17 +185,18 @@ def _serving(elbo: str | ELBO | None, pair: Pair, x: Tensor) -> str | ELBO:
 
 
 @torch.no_grad()
-def evaluate_elbo(elbo: Any, pair: Pair, data: Batches) -> float:  # noqa: ANN401
+def evaluate_elbo(elbo: Any, pair: Pair, data: Source) -> float:  # noqa: ANN401
     """Return the estimate of the ELBO per example over all of `data`, in nats."""
-    total = 0.0
+    total, count = 0.0, 0
     with pyro.validation_enabled(False):  # noqa: FBT003
         for x in in_order(data, EVALUATION_BATCH_SIZE, pair):
             total -= float(elbo.loss(pair.model, pair.guide, x))
-    return total / len(data)
+            count += pair.num_examples(x)
+    return total / count
 
 
 def _train_epoch(
-    step: Step, data: Batches, batch_size: int, epoch: int, fast: CompiledEpochs
+    step: Step, data: Source, batch_size: int, epoch: int, fast: CompiledEpochs
 ) -> float:
     """Return the mean ELBO per example of one epoch.
 
@@ -209,7 +224,8 @@ def _train_epoch(
     return _pass(step, data, batch_size, epoch, look=True)
 
 
-def _pass(step: Step, data: Batches, batch_size: int, epoch: int, *, look: bool) -> float:
+def _pass(step: Step, data: Source, batch_size: int, epoch: int, *, look: bool) -> float:
+    count = 0
     total = torch.zeros((), dtype=torch.float64, device=step.pair.device)
     with pyro.validation_enabled(False):  # noqa: FBT003
         for number, x in enumerate(shuffled(data, batch_size, step.pair), start=1):
@@ -221,4 +237,5 @@ def _pass(step: Step, data: Batches, batch_size: int, epoch: int, *, look: bool)
                 raise NonFiniteLossError(float(loss), epoch=epoch, step=number, site=site, why=why)
             step.apply()
             total += loss * step.pair.num_examples(x)
-    return -float(total) / len(data)
+            count += step.pair.num_examples(x)
+    return -float(total) / count

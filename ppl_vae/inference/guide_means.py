@@ -10,6 +10,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
 
@@ -17,7 +18,7 @@ CHUNK = 1000
 
 
 @torch.no_grad()
-def guide_means(pair: Pair, x: Tensor) -> dict[str, Tensor]:
+def guide_means(pair: Pair, x: Data) -> dict[str, Tensor]:
     """Return the mean of every latent site of the guide, the sites before it at their means.
 
     Args:

@@ -14,7 +14,9 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_vae import checks, plots
-from ppl_vae.inference.batches import Batches
+from ppl_vae.batch import BatchLike, Data
+from ppl_vae.functions import as_program
+from ppl_vae.inference.batches import Source, first_examples
 from ppl_vae.inference.guide_means import guide_means
 from ppl_vae.inference.history import History
 from ppl_vae.inference.posterior_picture import exact_posterior
@@ -31,11 +33,11 @@ WALK_STEPS = 20
 Pictures = dict[str, Callable[[], Axes]]
 
 
-def draw_run(path: Path, pair: Pair, data: Batches, history: History) -> list[Path]:
+def draw_run(path: Path, pair: Pair, data: Source, history: History) -> list[Path]:
     """Draw a run's ELBO history and what else fits its pair; return the files."""
     curves = {"train": history.train_elbo, "test": history.test_elbo}
     found: Pictures = {"elbo.png": lambda: plots.elbo_history(curves)}
-    x = data.batch(slice(0, NUM_CODES), dtype=pair.dtype)
+    x = first_examples(data, NUM_CODES, pair)
     found |= pair_pictures(
         pair, x, _labels(data, len(x)), pixel_range=getattr(data, "pixel_range", None)
     )
@@ -44,7 +46,7 @@ def draw_run(path: Path, pair: Pair, data: Batches, history: History) -> list[Pa
 
 def draw_pictures(
     pair: Pair,
-    x: Tensor,
+    x: BatchLike,
     folder: str | Path,
     *,
     labels: ArrayLike | Tensor | None = None,
@@ -60,8 +62,9 @@ def draw_pictures(
 
     Args:
         pair: what is drawn.
-        x: data that the pair can score, (batch, *image_shape) or (batch, pixels) for images; the
-            scatter shows the first 10,000, the others the first 64 or 16.
+        x: data that the pair can score, (batch, *image_shape) or (batch, pixels) for images, with
+            its other arguments in a tuple or mapping; the scatter shows the first 10,000, the
+            others the first 64 or 16.
         folder: made if it is not there; files of these names are replaced.
         labels: of the data, (batch,), for the scatter's colours.
         pixel_range: the values that are black and white; the pair's own if None.
@@ -90,13 +93,14 @@ def draw_pictures(
 
 def pair_pictures(
     pair: Pair,
-    x: Tensor,
+    x: BatchLike,
     labels: ArrayLike | Tensor | None = None,
     *,
     pixel_range: tuple[float, float] | None = None,
     seed: Seed = 0,
 ) -> Pictures:
     """Return what `draw_pictures` draws as functions, by the name of the file."""
+    pair, x = as_program(pair, x)
     pair.check(x)
     labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
     if labels is not None and np.shape(labels) != (len(x),):
@@ -121,25 +125,28 @@ def pair_pictures(
     )
 
 
-def _image_pictures(pair: ImagePair, x: Tensor, ends: dict[str, Any], seed: Seed) -> Pictures:
+def _image_pictures(pair: ImagePair, x: Data, ends: dict[str, Any], seed: Seed) -> Pictures:
     shape = pair.image_shape
     found: Pictures = {
-        "inputs.png": lambda: plots.image_grid(
-            _array(x[:NUM_SAMPLES].reshape(-1, *shape)), **ends
-        ),
+        "inputs.png": lambda: plots.image_grid(_array(_images(pair, x[:NUM_SAMPLES])), **ends),
         "samples.png": lambda: plots.image_grid(
             _array(prior_means(pair, NUM_SAMPLES, seed=seed)),
             title="means of p(x | z), z from the prior",
             **ends,
         ),
     }
-    reconstruct: Callable[[Tensor], Tensor] | None = getattr(pair, "reconstruct", None)
+    reconstruct: Callable[[Data], Tensor] | None = getattr(pair, "reconstruct", None)
     if reconstruct is not None:
         few = x[:NUM_RECONSTRUCTIONS]
         found["reconstructions.png"] = lambda: plots.reconstructions(
-            _array(few.reshape(-1, *shape)), _array(reconstruct(few).reshape(-1, *shape)), **ends
+            _array(_images(pair, few)), _array(reconstruct(few).reshape(-1, *shape)), **ends
         )
     return found
+
+
+def _images(pair: ImagePair, x: Data) -> Tensor:
+    first = next(iter(pair.arguments(x).values()))
+    return first.reshape(-1, *pair.image_shape)
 
 
 def _walk(pair: ImagePair, ends: dict[str, Any]) -> Pictures:
@@ -158,7 +165,7 @@ def _walk(pair: ImagePair, ends: dict[str, Any]) -> Pictures:
     }
 
 
-def _scatters(pair: ImagePair, x: Tensor, labels: ArrayLike | None) -> Pictures:
+def _scatters(pair: ImagePair, x: Data, labels: ArrayLike | None) -> Pictures:
     means = {name: _array(mean) for name, mean in guide_means(pair, x).items()}
     shown = None if labels is None else np.asarray(labels)[:NUM_CODES]
     if shown is not None and len(np.unique(shown.astype(str))) > plots.MAX_LABELS:
@@ -188,7 +195,7 @@ def prior_means(pair: Pair, count: int, *, seed: Seed = 0) -> Tensor:
         TypeError: `count` is no int.
         ValueError: `count` below 1.
     """
-    blank = pair.blank(checks.count("count", count))
+    pair, blank = as_program(pair, pair.blank(checks.count("count", count)))
     stream = derive(as_int(seed), "prior means")
     with leaving_no_params(), poutine.block(), seeded(stream, pair.device):
         trace: Any = poutine.trace(poutine.uncondition(pair.model)).get_trace(blank)
@@ -206,7 +213,7 @@ def decoder(pair: VAE) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]
     return decode
 
 
-def _labels(data: Batches, count: int) -> NDArray[Any] | None:
+def _labels(data: object, count: int) -> NDArray[Any] | None:
     """Return the labels of the first examples, as names if the classes have some."""
     labels = getattr(data, "labels", None)
     if not isinstance(labels, Tensor) or not getattr(data, "has_labels", True):

@@ -10,6 +10,7 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
 
@@ -20,7 +21,7 @@ Curves = tuple[NDArray[Any], dict[str, NDArray[Any]]]
 
 
 @torch.no_grad()
-def exact_posterior(pair: Pair, x: Tensor) -> Curves | None:
+def exact_posterior(pair: Pair, x: Data) -> Curves | None:
     """Return where, and the densities of posterior and guide there, for the first data set in `x`.
 
     Args:

@@ -22,6 +22,7 @@ from ppl_vae.inference.files import (
     write_text,
 )
 from ppl_vae.inference.history import History
+from ppl_vae.inference.loaders import LoaderBatches
 from ppl_vae.inference.optimizers import Updater
 from ppl_vae.pair import Pair
 
@@ -76,23 +77,31 @@ class RunFolder:
         }
         write_json(self.path / "config.json", {**self.config, "versions": versions})
 
-    def save(self, pair: Pair, updater: Updater, history: History) -> None:
-        """Write the state after an epoch."""
+    def save(self, pair: Pair, updater: Updater, history: History, data: object) -> None:
+        """Write the state after an epoch, that of a loader too."""
         save_pair(pair, self.path)
         tensors = {f"pair.{name}": t for name, t in pair.state_dict().items()}
         held: dict[str, torch.Tensor] = {}
         note = {"history": asdict(history), "optimizer": pack(updater.state(), held)}
+        if isinstance(data, LoaderBatches):
+            note["loader"] = pack(data.state(), held)
         tensors |= {f"optimizer.{name}": t for name, t in held.items()}
         write_tensors(self.path / "checkpoint.safetensors", tensors, note)
         write_text(self.path / "metrics.csv", history.to_csv())
 
-    def restore(self, pair: Pair, updater: Updater) -> History:
-        """Put pair and optimiser back to the last epoch saved; return the history until then."""
+    def restore(self, pair: Pair, updater: Updater, data: object) -> History:
+        """Put all back to the last epoch saved; return the history until then.
+
+        Raises:
+            ValueError: the data are a loader that cannot be rewound.
+        """
         tensors, note = read_tensors(self.path / "checkpoint.safetensors")
         parts: dict[str, dict[str, torch.Tensor]] = {"pair": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
+        if isinstance(data, LoaderBatches):
+            data.restore(unpack(note.get("loader", {}), parts["optimizer"]))
         pair.load_state_dict(parts["pair"])
         updater.restore(unpack(note["optimizer"], parts["optimizer"]))
         return History(**note["history"])

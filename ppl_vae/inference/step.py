@@ -8,6 +8,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.inference.deferred import deferred
 from ppl_vae.inference.optimizers import Updater
 from ppl_vae.pair import Pair
@@ -32,7 +33,7 @@ class Step:
         self.elbo: Any = deferred(elbo)
         self._parameters = [p for p in pair.parameters() if p.requires_grad]
 
-    def gradient(self, x: Tensor) -> Tensor:
+    def gradient(self, x: Data) -> Tensor:
         """Put the gradient at `x` into the parameters' ``grad``; return the loss per example."""
         for parameter in self._parameters:
             parameter.grad = None

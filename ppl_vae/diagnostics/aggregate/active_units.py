@@ -10,8 +10,9 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import BatchLike
 from ppl_vae.elbos.traces import latent_sites
-from ppl_vae.functions import Functions, as_pair
+from ppl_vae.functions import Functions, as_argument, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
@@ -37,7 +38,7 @@ class ActiveUnits:
 @torch.no_grad()
 def active_units(
     pair: Pair | Functions,
-    x: Tensor,
+    x: BatchLike,
     *,
     num_samples: int = 64,
     threshold: float = 0.01,
@@ -80,20 +81,20 @@ def active_units(
     if not threshold >= 0:
         raise ValueError(checks.message("threshold at least 0", repr(threshold), "Burda's: 0.01."))
     seed = derive(as_int(seed), "active units")
-    checks.floating("x", x)
-    with leaving_no_params(), poutine.block(), seeded(seed, x.device):
-        subject = as_pair(pair, x)
-        subject.check(x)
-        if len(x) < 2:
-            raise ValueError(
-                checks.message("at least two examples", f"{len(x)}", "Pass a batch of data.")
+    data = as_argument(pair, x)
+    with leaving_no_params(), poutine.block(), seeded(seed, data.device):
+        subject, data = as_program(pair, data)
+        subject.check(data)
+        if len(data) < 2:
+            raise checks.value_error(
+                "at least two examples", f"{len(data)}", "Pass a batch of data."
             )
         sums: dict[str, Tensor] = {}
         squares: dict[str, Tensor] = {}
         for _ in range(num_samples):
-            trace: Any = poutine.trace(subject.guide).get_trace(x)
+            trace: Any = poutine.trace(subject.guide).get_trace(data)
             for name, site in latent_sites(trace).items():
-                z = _per_example(name, site["value"], len(x)).double()
+                z = _per_example(name, site["value"], len(data)).double()
                 sums[name] = sums.get(name, 0) + z
                 squares[name] = squares.get(name, 0) + z.square()
     found = {}
@@ -101,7 +102,7 @@ def active_units(
         mean = total / num_samples
         within = (squares[name] - num_samples * mean.square()) / (num_samples - 1)
         variance = mean.var(0) - within.mean(0) / num_samples
-        found[name] = ActiveUnits(int((variance > threshold).sum()), variance.to(x.dtype))
+        found[name] = ActiveUnits(int((variance > threshold).sum()), variance.to(data.dtype))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ppl_vae.diagnostics.aggregate.draws import information, mean_over_first, mo
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior, PerDimension
 from ppl_vae.diagnostics.aggregate.standard_code import has_standard_code
 from ppl_vae.diagnostics.estimate import Estimate
-from ppl_vae.inference.batches import Batches, as_batches, in_order
+from ppl_vae.inference.batches import DataLike, as_batches, first_examples, in_order
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
@@ -28,7 +29,7 @@ _FEW = (
 @checks.own_words()
 def aggregate_posterior(
     pair: Pair,
-    x: Tensor | Batches,
+    x: DataLike,
     *,
     num_samples: int = 1000,
     batch_size: int = 1000,
@@ -44,7 +45,8 @@ def aggregate_posterior(
     Args:
         pair: a `ppl_vae.VAE`, or another pair with ``encode(x) -> loc, scale`` and a standard
             Normal prior.
-        x: the data, as the pair takes them, or an `ImageData`.
+        x: the data, as the pair takes them (a tensor, a tuple of its arguments, or a mapping), a
+            Dataset, a DataLoader, or an `ImageData`.
         num_samples: draws from the mixture, at least 32.
         batch_size: examples that are encoded at a time.
         active_threshold: on Var_x(E_q[z | x]), above 0.
@@ -77,8 +79,8 @@ def aggregate_posterior(
     number = as_int(seed)
     pair = copy.deepcopy(pair).to(devices.resolve(device))
     with torch.no_grad(), seeded(derive(number, "data"), pair.device):
-        data = as_batches(x, pair)
-        if not has_standard_code(pair, next(in_order(data, batch_size, pair))):
+        subject, data = as_batches(pair, x)
+        if not has_standard_code(subject, first_examples(data, batch_size, pair)):
             raise NotImplementedError(
                 checks.message(
                     "a pair with encode(x) -> loc, scale of its guide's only latent, and a "
@@ -87,7 +89,8 @@ def aggregate_posterior(
                     "If its q(z | x) are Normals, pass loc and scale to aggregate_normals.",
                 )
             )
-        codes = [pair.encode(batch) for batch in in_order(data, batch_size, pair)]  # pyright: ignore[reportCallIssue]
+        encode: Any = subject.encode
+        codes = [encode(batch) for batch in in_order(data, batch_size, pair)]
     loc, scale = (torch.cat(parts) for parts in zip(*codes, strict=True))
     return aggregate_normals(
         loc,

@@ -8,8 +8,8 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Normal
-from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import latent_sites
 from ppl_vae.pair import Pair, leaving_no_params
@@ -17,7 +17,7 @@ from ppl_vae.seeding import seeded
 
 
 @torch.no_grad()
-def has_standard_code(pair: Pair, x: Tensor) -> bool:
+def has_standard_code(pair: Pair, x: Data) -> bool:
     """Return whether ``encode(x)`` is q of the only latent, and its prior a standard Normal."""
     encode = getattr(pair, "encode", None)
     if not callable(encode):

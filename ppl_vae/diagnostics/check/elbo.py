@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import BatchLike
 from ppl_vae.diagnostics.check.objective import HALF, Objective, as_found, in_single
 from ppl_vae.diagnostics.check.procedure import run
 from ppl_vae.diagnostics.check.verdict import ElboCheck
-from ppl_vae.functions import Functions, as_pair
+from ppl_vae.functions import Functions, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive
 
@@ -19,9 +21,9 @@ MINIMUM_REPLICATES = 10
 
 @checks.own_words()
 def check_elbo(
-    objective: Callable[[Tensor], Tensor],
+    objective: Callable[..., Tensor],
     pair: Pair | Functions,
-    x: Tensor,
+    x: BatchLike,
     *,
     kind: str = "loss",
     reduction: str = "mean",
@@ -51,9 +53,11 @@ def check_elbo(
     left to rounding. What autocast rounds within the objective is allowed for, and a note says so.
 
     Args:
-        objective: a function of the data, by the pair's own networks, in nats.
-        pair: a pair, or any Pyro model and guide as a tuple of two functions of one argument.
-        x: data as the pair takes them; some tens of examples are enough.
+        objective: a function of the data, by the pair's own networks, in nats; it is called as
+            the program is.
+        pair: a pair, or any Pyro model and guide as a tuple of two functions.
+        x: data as the pair takes them (a tensor, a tuple of its arguments, or a mapping); some
+            tens of examples are enough.
         kind: ``loss`` if the objective is the negative ELBO, ``elbo`` if it is the ELBO.
         reduction: over the examples: ``mean`` or ``sum`` (it returns a scalar), or ``none`` (one
             number per example).
@@ -87,18 +91,17 @@ def check_elbo(
         the KL has weight 3.0000 ± 0.0000 = 3: this is a beta-VAE with beta = 3
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
-    x = checks.nonempty("x", checks.floating("x", x)).detach()
     with leaving_no_params():
-        subject = as_pair(pair, x)
-        subject.check(x)
+        subject, data = as_program(pair, x)
+        subject.check(data)
         wrapped = Objective(objective, subject, kind, reduction)
         with as_found(subject, derive(seed, "check_elbo")), in_single(subject):
-            x = x.float() if x.dtype in HALF else x
-            wrapped.try_out(x)
+            data = data.to(torch.float32) if data.dtype in HALF else data
+            wrapped.try_out(data)
             return run(
                 subject,
                 wrapped,
-                x,
+                data,
                 num_replicates=num_replicates,
                 seed=seed,
                 ignore_constants=ignore_constants,
@@ -106,9 +109,9 @@ def check_elbo(
 
 
 def assert_elbo(
-    objective: Callable[[Tensor], Tensor],
+    objective: Callable[..., Tensor],
     pair: Pair | Functions,
-    x: Tensor,
+    x: BatchLike,
     *,
     kind: str = "loss",
     reduction: str = "mean",

@@ -12,8 +12,8 @@ of the 1000th is for tails that are heavier than those of a Normal at ten replic
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.gradients import GradientComparison
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.replicates import Collector
@@ -40,7 +40,7 @@ ROLES = {"log_likelihood": "L", "log_prior": "P", "entropy": "H"}
 def run(
     pair: Pair,
     objective: Objective,
-    x: Tensor,
+    x: Data,
     *,
     num_replicates: int,
     seed: int,

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import torch
 from pyro.infer import ELBO
-from torch import Tensor
 
 from ppl_vae import checks, devices
+from ppl_vae.batch import BatchLike, Data
 from ppl_vae.diagnostics.comparison.references import (
     Reference,
     choose_reference,
@@ -28,7 +28,7 @@ from ppl_vae.elbos import ESTIMATORS, make, name_of
 from ppl_vae.elbos.kl_plan import CLOSED_FORM
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import require_served, those_that_serve
-from ppl_vae.functions import Functions, as_pair
+from ppl_vae.functions import Functions, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
 
@@ -38,7 +38,7 @@ MINIMUM_REPLICATES = 10
 @checks.own_words()
 def compare_elbos(
     pair: Pair | Functions,
-    x: Tensor,
+    x: BatchLike,
     estimators: Iterable[str] | Mapping[str, ELBO] | None = None,
     *,
     num_replicates: int = 1000,
@@ -53,8 +53,9 @@ def compare_elbos(
     pair is copied: its parameters, gradients and the global random state stay as they are.
 
     Args:
-        pair: a pair, or any Pyro model and guide as a tuple of two functions of one argument.
-        x: the data, as model and guide take them.
+        pair: a pair, or any Pyro model and guide as a tuple of two functions.
+        x: the data, as model and guide take them: a tensor, a tuple of their arguments, or a
+            mapping.
         estimators: names (see `ppl_vae.elbos.ESTIMATORS`), or names with ready estimators; None
             takes all that serve the pair, and says which others do not and why.
         num_replicates: at least 10.
@@ -85,33 +86,32 @@ def compare_elbos(
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
     checks.count("num_particles", num_particles)
-    x = checks.floating("x", x).detach()
     with leaving_no_params(), ExitStack() as stack:
         if isinstance(pair, Pair):
-            subject = copy.deepcopy(pair).to(devices.resolve(device))
-        else:  # functions cannot be copied and stay where they are
-            subject = as_pair(pair, x)
+            pair = copy.deepcopy(pair).to(devices.resolve(device))
+        # Functions cannot be copied and stay where they are.
+        subject, data = as_program(pair, x)
         stack.enter_context(seeded(seed, subject.device))
-        x = x.to(subject.device)
-        subject.check(x)
+        data = data.to(subject.device)
+        subject.check(data)
         for parameter in subject.parameters():
             stack.callback(setattr, parameter, "grad", parameter.grad)
-        chosen, left_out = _choose(estimators, subject, x, num_particles)
-        measured = replicate(subject, chosen, x, num_replicates=num_replicates, seed=seed)
+        chosen, left_out = _choose(estimators, subject, data, num_particles)
+        measured = replicate(subject, chosen, data, num_replicates=num_replicates, seed=seed)
         exact = (
-            exact_reference(subject, x, num_replicates, seed)
+            exact_reference(subject, data, num_replicates, seed)
             if hasattr(subject.exact, "elbo")
             else None
         )
         rows = []
         for name, elbo in chosen.items():
             reference = choose_reference(name, chosen, measured, exact)
-            rows.append(_row(name, elbo, measured[name], reference, subject, x))
+            rows.append(_row(name, elbo, measured[name], reference, subject, data))
     _rank(rows)
     return ElboComparison(
         rows,
         pair=type(subject).__name__,
-        num_examples=subject.num_examples(x),
+        num_examples=subject.num_examples(data),
         exact_value=float(exact.values[0]) if exact else None,
         num_replicates=num_replicates,
         num_particles=num_particles,
@@ -127,7 +127,7 @@ def _row(
     found: Replicates,
     reference: Reference | None,
     pair: Pair,
-    x: Tensor,
+    x: Data,
 ) -> Row:
     known = name_of(elbo)
     entry = ESTIMATORS.get(known or "")
@@ -178,7 +178,7 @@ def _rank(rows: list[Row]) -> None:
 def _choose(
     estimators: Iterable[str] | Mapping[str, ELBO] | None,
     pair: Pair,
-    x: Tensor,
+    x: Data,
     num_particles: int,
 ) -> tuple[dict[str, ELBO], dict[str, str]]:
     """Return the estimators, and why others are left out; raise if one asked for cannot serve."""

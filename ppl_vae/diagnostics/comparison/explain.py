@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import BatchLike
 from ppl_vae.diagnostics.comparison.replicates import mean_of
 from ppl_vae.diagnostics.comparison.treatment import Treatment, part, treatments
 from ppl_vae.diagnostics.estimate import Estimate
@@ -20,7 +21,7 @@ from ppl_vae.elbos import make
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.serving import require_served
 from ppl_vae.elbos.traces import Site
-from ppl_vae.functions import Functions, as_pair
+from ppl_vae.functions import Functions, as_argument, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, seeded
 
@@ -121,7 +122,7 @@ class ElboLedger:
 def explain_elbo(
     elbo: str | ELBO,
     pair: Pair | Functions,
-    x: Tensor,
+    x: BatchLike,
     *,
     num_draws: int = 100,
     seed: int = 0,
@@ -131,8 +132,8 @@ def explain_elbo(
     Args:
         elbo: an estimator's name or any ``pyro.infer.ELBO``. Those that weigh their particles are
             accounted for as with one particle.
-        pair: a pair, or any Pyro model and guide as a tuple of two functions of one argument.
-        x: the data.
+        pair: a pair, or any Pyro model and guide as a tuple of two functions.
+        x: the data: a tensor, a tuple of the program's arguments, or a mapping.
         num_draws: of the latents, at least 2; values are means over them.
         seed: of the draws; the global random state stays as it is.
 
@@ -155,15 +156,15 @@ def explain_elbo(
     checks.count("num_draws", num_draws, minimum=2)
     estimator = make(elbo)
     stream = derive(seed, "explain")
-    x = checks.floating("x", x).detach()
-    with leaving_no_params(), seeded(stream, x.device):
-        subject = as_pair(pair, x)
-        subject.check(x)
-        program = Program(subject.model, subject.guide, (x,), {})
-        with seeded(stream, x.device):
+    data = as_argument(pair, x)
+    with leaving_no_params(), seeded(stream, data.device):
+        subject, data = as_program(pair, data)
+        subject.check(data)
+        program = Program(subject.model, subject.guide, (data,), {})
+        with seeded(stream, data.device):
             require_served(estimator, program)
         with pyro.validation_enabled(False):  # noqa: FBT003
-            found = treatments(estimator, subject, x)
+            found = treatments(estimator, subject, data)
             values: list[list[Tensor]] = [[] for _ in found]
             for _ in range(num_draws):
                 model, guide = draw_traces(program)

@@ -8,6 +8,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.comparison.replicates import OVERALL, Replicates
 from ppl_vae.diagnostics.comparison.replicator import exact_components
 from ppl_vae.elbos import ESTIMATORS, bound_of, name_of
@@ -27,7 +28,7 @@ class Reference:
     components: Tensor
 
 
-def exact_reference(pair: Pair, x: Tensor, num_replicates: int, seed: int) -> Reference:
+def exact_reference(pair: Pair, x: Data, num_replicates: int, seed: int) -> Reference:
     """Return the pair's closed form, in the shape of the replicates."""
     with torch.no_grad():
         value = pair.exact.elbo(x).sum().double().cpu()
@@ -81,7 +82,7 @@ def _is_always_unbiased(elbo: ELBO) -> bool:
 
 
 def closed_form_variance(
-    pair: Pair, x: Tensor, name: str | None, num_particles: int
+    pair: Pair, x: Data, name: str | None, num_particles: int
 ) -> dict[str, float]:
     """Return the closed-form gradient variance by parameter group, where the pair knows it."""
     formula = getattr(pair.exact, "gradient_variance", None)

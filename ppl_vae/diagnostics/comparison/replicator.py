@@ -11,6 +11,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_vae import devices
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.comparison.gradient_graph import GradientGraph
 from ppl_vae.diagnostics.comparison.gradient_rows import Dense, Rows
 from ppl_vae.diagnostics.comparison.replicates import (
@@ -48,7 +49,7 @@ class Replicator:
         traced: whether to try a graph.
     """
 
-    def __init__(self, pair: Pair, elbo: ELBO, x: Tensor, *, seed: int, traced: bool) -> None:
+    def __init__(self, pair: Pair, elbo: ELBO, x: Data, *, seed: int, traced: bool) -> None:
         self._pair, self._x = pair, x
         # Pyro's ELBO does not declare loss_and_grads, though each of its classes has it.
         self._elbo: Any = deferred(elbo)
@@ -172,7 +173,7 @@ class Replicator:
 
 
 def replicate(
-    pair: Pair, estimators: dict[str, ELBO], x: Tensor, *, num_replicates: int, seed: int
+    pair: Pair, estimators: dict[str, ELBO], x: Data, *, num_replicates: int, seed: int
 ) -> dict[str, Replicates]:
     """Return `num_replicates` values and gradients of every estimator.
 
@@ -194,7 +195,7 @@ def replicate(
     return {name: replicator.result() for name, replicator in running.items()}
 
 
-def exact_components(pair: Pair, x: Tensor, seed: int) -> Tensor:
+def exact_components(pair: Pair, x: Data, seed: int) -> Tensor:
     """Return the exact gradient's components along `directions`, (groups,)."""
     groups, along = pair.parameter_groups(), directions(pair, seed)
     members = [p for named in groups.values() for p in named.values()]

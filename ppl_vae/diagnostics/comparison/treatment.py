@@ -12,6 +12,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO
 from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
@@ -46,7 +47,7 @@ class Treatment:
     source: str
 
 
-def treatments(elbo: ELBO, pair: Pair, x: Tensor) -> list[Treatment]:
+def treatments(elbo: ELBO, pair: Pair, x: Data) -> list[Treatment]:
     """Return what `elbo` does with each site, in the model's order, auxiliary sites last."""
     program = Program(pair.model, pair.guide, (x,), {})
     model, guide = draw_traces(program)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.hamiltonian import start, transition
 from ppl_vae.diagnostics.evidence.importance_weights import summarise
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint, State
@@ -59,7 +60,7 @@ class Annealing:
 
 
 def annealed_evidence(
-    particles: Particles, x: Tensor, *, annealing: Annealing, max_bytes: int, seed: int
+    particles: Particles, x: Data, *, annealing: Annealing, max_bytes: int, seed: int
 ) -> Evidence:
     """Return the log of the mean of the chains' weights, with its errors, per example.
 
@@ -84,9 +85,7 @@ def annealed_evidence(
     return joined(parts)
 
 
-def split(
-    joint: LogJoint, x: Tensor, num_chains: int, max_bytes: int, seed: int
-) -> list[LogJoint]:
+def split(joint: LogJoint, x: Data, num_chains: int, max_bytes: int, seed: int) -> list[LogJoint]:
     """Return the densities of the examples, as many at a time as the budget allows."""
     if not joint.splits:
         return [joint]
@@ -100,7 +99,7 @@ def split(
     return [joint.on(part) for part in x.split(size)]
 
 
-def check_supports(particles: Particles, x: Tensor) -> None:
+def check_supports(particles: Particles, x: Data) -> None:
     """Raise NotImplementedError where guide and model have densities on different sets."""
     with torch.no_grad():
         draw = particles.draw(x, 1)

@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.evidence.annealed import (
     DEFAULT_CHAINS,
@@ -45,7 +46,7 @@ class BidirectionalEvidence:
         upper: by the same way back from the latents that made the data.
     """
 
-    x: Tensor
+    x: Data
     lower: Evidence
     upper: Evidence
 
@@ -72,7 +73,7 @@ class BidirectionalEvidence:
 @checks.own_words()
 def bidirectional_evidence(
     pair: Pair | Functions,
-    like: Tensor,
+    like: Data,
     *,
     num_samples: int = DEFAULT_CHAINS,
     num_temperatures: int = 200,
@@ -147,7 +148,7 @@ def bidirectional_evidence(
 
 
 @torch.no_grad()
-def _simulated(particles: Particles, like: Tensor) -> tuple[Tensor, Any]:
+def _simulated(particles: Particles, like: Data) -> tuple[Data, Any]:
     """Return data in the shape of `like` drawn from the model, and the trace that made them."""
     observed = observed_sites(poutine.trace(particles.model).get_trace(like))
     if len(observed) != 1:
@@ -161,5 +162,23 @@ def _simulated(particles: Particles, like: Tensor) -> tuple[Tensor, Any]:
     # As one particle, so that the latents have the dimension that the densities expect.
     with particles.batched(1):
         trace: Any = poutine.trace(poutine.uncondition(particles.model)).get_trace(like)
-    (name,) = observed
-    return trace.nodes[name]["value"].reshape(like.shape).to(like.dtype), trace
+    ((name, site),) = observed.items()
+    drawn = trace.nodes[name]["value"]
+
+    def replaced(entry: Tensor) -> Tensor:
+        return drawn.reshape(entry.shape).to(entry.dtype)
+
+    if isinstance(like, Tensor):
+        return replaced(like), trace
+    places = [entry for entry in like.tensors if _is_observed(entry, site["value"])]
+    if len(places) != 1:
+        raise checks.not_implemented(
+            "one entry of the batch to be what the model observes, as it is",
+            f"{len(places)} of {like!r}",
+            "Observe an argument of the program itself.",
+        )
+    return like.map(lambda entry: replaced(entry) if entry is places[0] else entry), trace
+
+
+def _is_observed(entry: Tensor, value: Tensor) -> bool:
+    return entry.numel() == value.numel() and bool((entry.flatten() == value.flatten()).all())

@@ -13,6 +13,7 @@ from arviz_stats.base.array import array_stats
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.fused import compiled_kernel
 from ppl_vae.diagnostics.evidence.particles import Particles
 from ppl_vae.diagnostics.evidence.result import Evidence, joined
@@ -30,7 +31,7 @@ _LARGEST_SHARE = 5  # the tail is at most a fifth of the draws
 
 
 def importance_evidence(
-    particles: Particles, x: Tensor, *, num_samples: int, max_bytes: int, seed: int
+    particles: Particles, x: Data, *, num_samples: int, max_bytes: int, seed: int
 ) -> Evidence:
     """Return log (1/S) sum_s p(x_i, z_s) / q(z_s | x_i), z_s ~ q, with its errors, per example.
 
@@ -45,7 +46,7 @@ def importance_evidence(
 
 @torch.no_grad()
 def log_weights(
-    particles: Particles, x: Tensor, *, num_samples: int, max_bytes: int, seed: int
+    particles: Particles, x: Data, *, num_samples: int, max_bytes: int, seed: int
 ) -> Iterator[Tensor]:
     """Yield the log-weights of the examples in order, (num_samples, some examples) at a time."""
     budget = min(BLOCK_BYTES, max_bytes)
@@ -73,7 +74,7 @@ def log_weights(
         yield found[0] if len(found) == 1 else torch.cat(found)
 
 
-def bytes_per_sample(particles: Particles, x: Tensor, seed: int) -> int:
+def bytes_per_sample(particles: Particles, x: Data, seed: int) -> int:
     """Return how many bytes one more sample of one example takes (of all, if they go together)."""
     part = x[:1] if particles.splits else x
 

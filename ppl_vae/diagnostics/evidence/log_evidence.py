@@ -7,16 +7,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.annealed import DEFAULT_CHAINS, Annealing, annealed_evidence
 from ppl_vae.diagnostics.evidence.importance_weights import importance_evidence
 from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence
 from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined, without_weights
 from ppl_vae.diagnostics.evidence.subject import Subject, prepared
 from ppl_vae.functions import Functions
-from ppl_vae.inference.batches import Batches
+from ppl_vae.inference.batches import DataLike
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive
 
@@ -33,7 +33,7 @@ METHODS = (*_ESTIMATES, "exact")
 @checks.own_words()
 def log_evidence(
     pair: Pair | Functions,
-    x: Tensor | Batches,
+    x: DataLike,
     *,
     method: str = "iwae",
     num_samples: int | None = None,
@@ -69,7 +69,9 @@ def log_evidence(
     Args:
         pair: a `Pair`, or a Pyro model and its guide as a tuple of two functions. Without the
             plate `plate` all data are one example.
-        x: the data as the pair takes them, or an `ImageData`, which is binarised once.
+        x: the data as the pair takes them (a tensor, a tuple of its arguments, or a mapping), a
+            Dataset, a DataLoader that does not shuffle, or an `ImageData`, which is binarised
+            once.
         method: one of the four.
         num_samples: importance weights per example, at least 2: by default 5000 by ``iwae``, and
             32 by ``ais``, where each is a chain. The other two take none.
@@ -155,7 +157,7 @@ def _closed_form(subject: Subject) -> Callable[..., Evidence]:
         )
 
     @torch.no_grad()
-    def estimate(x: Tensor, seed: int) -> Evidence:
+    def estimate(x: Data, seed: int) -> Evidence:
         mean = formula(x).reshape(-1)
         return without_weights(mean, torch.zeros_like(mean), "exact", 0)
 

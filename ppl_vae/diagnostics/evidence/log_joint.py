@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.layout import Layout
 from ppl_vae.diagnostics.evidence.particles import Given, Particles
 from ppl_vae.diagnostics.evidence.states import joint_states
@@ -108,7 +109,7 @@ class LogJoint:
         ValueError: more states than can be summed.
     """
 
-    def __init__(self, particles: Particles, x: Tensor, *, sums_states: bool = False) -> None:
+    def __init__(self, particles: Particles, x: Data, *, sums_states: bool = False) -> None:
         if not particles.vectorised:
             raise NotImplementedError(
                 checks.message(
@@ -142,7 +143,7 @@ class LogJoint:
         self.dim = sum(site.size for site in self._sites.values())
         self.num_states = next((len(rows) for rows in self._states.values()), 1)
 
-    def on(self, x: Tensor) -> LogJoint:
+    def on(self, x: Data) -> LogJoint:
         """Return the same program on other examples."""
         other = copy.copy(self)
         other._x = x

@@ -15,6 +15,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.fused import Kernel, fill_in
 from ppl_vae.diagnostics.quadrature.coordinates import bounds_of
 from ppl_vae.elbos.pathwise import CutAtLatents, Draw
@@ -23,7 +24,7 @@ from ppl_vae.elbos.weights import PARTICLES, Weights
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
 
-Run = Callable[[Tensor], Any]
+Run = Callable[[Data], Any]
 
 
 class Given(Messenger):
@@ -68,7 +69,7 @@ class Particles:
     kernel: Kernel | None = None
 
     @classmethod
-    def look(cls, pair: Pair | Functions, x: Tensor, plate: str = "data") -> Particles:
+    def look(cls, pair: Pair | Functions, x: Data, plate: str = "data") -> Particles:
         """Run the pair once or twice on `x` and see what it allows; draws random numbers.
 
         Vectorised particles are taken only if they give the weights that the program gives when
@@ -97,12 +98,12 @@ class Particles:
         found = cls(model, guide, plate, depth, True, splits, size)  # noqa: FBT003
         return replace(found, vectorised=found._agrees_when_vectorised(part))
 
-    def draw(self, x: Tensor, count: int) -> Draw:
+    def draw(self, x: Data, count: int) -> Draw:
         """Return `count` particles drawn from the guide, with their log-densities."""
         with self.batched(count):
             return _run(self.model, self.guide, x, self.kernel)
 
-    def log_weights(self, x: Tensor, count: int) -> Tensor:
+    def log_weights(self, x: Data, count: int) -> Tensor:
         """Return log p(x_i, z) - log q(z | x_i), (count, examples in x), z ~ q."""
         if self.vectorised:
             return Weights([self.draw(x, count)], self.plate).log_ratios.expand(count, -1)
@@ -120,7 +121,7 @@ class Particles:
             for name, site in latent_sites(draw.guide).items()
         }
 
-    def _agrees_when_vectorised(self, x: Tensor) -> bool:
+    def _agrees_when_vectorised(self, x: Data) -> bool:
         try:
             # A number that no dimension of the data is likely to have.
             count = 3 if self.num_examples != 3 else 5
@@ -139,11 +140,11 @@ class Particles:
         )
 
 
-def _run(model: Run, guide: Run, x: Tensor, kernel: Kernel | None = None) -> Draw:
+def _run(model: Run, guide: Run, x: Data, kernel: Kernel | None = None) -> Draw:
     return _scored(_drawn(model, guide, x), kernel)
 
 
-def _drawn(model: Run, guide: Run, x: Tensor) -> Draw:
+def _drawn(model: Run, guide: Run, x: Data) -> Draw:
     guide_trace: Any = poutine.trace(guide).get_trace(x)
     model_trace: Any = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x)
     return Draw(model_trace, guide_trace, CutAtLatents())
@@ -157,7 +158,7 @@ def _scored(draw: Draw, kernel: Kernel | None = None) -> Draw:
     return draw
 
 
-def _splits(model: Run, guide: Run, x: Tensor, plate: str) -> bool:
+def _splits(model: Run, guide: Run, x: Data, plate: str) -> bool:
     """Return whether the program can be run on one example of several."""
     if len(x) == 1:
         return False

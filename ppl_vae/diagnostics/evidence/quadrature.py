@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.cells import Cells
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.meshes import Meshed, integrate_each
@@ -39,7 +40,7 @@ _COARSE = 0.1
 
 @torch.no_grad()
 def quadrature_evidence(
-    particles: Particles, x: Tensor, *, tolerance: float, max_bytes: int, seed: int
+    particles: Particles, x: Data, *, tolerance: float, max_bytes: int, seed: int
 ) -> Evidence:
     """Return ``log integral p(x_i, z) dz`` by adaptive cubature, example by example.
 
@@ -67,7 +68,7 @@ def quadrature_evidence(
     return _in_nats(fine, coarse.num_points, torch.finfo(x.dtype).eps)
 
 
-def _summed(particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int) -> Evidence:
+def _summed(particles: Particles, joint: LogJoint, x: Data, max_bytes: int) -> Evidence:
     density = Scattered.of(particles, joint, x, max_bytes)
     owner = torch.arange(density.num_examples, device=x.device)
     log_value = density(owner, x.new_zeros(1, len(owner), 0))[0]
@@ -108,7 +109,7 @@ class _Integrand:
 
     @classmethod
     def of(
-        cls, particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int, seed: int
+        cls, particles: Particles, joint: LogJoint, x: Data, max_bytes: int, seed: int
     ) -> _Integrand:
         reseed(derive(seed, "look"), x.device)
         density = Scattered.of(particles, joint, x, max_bytes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.importance_weights import BLOCK_BYTES
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.particles import Particles
@@ -33,12 +34,12 @@ class Scattered:
 
     joint: LogJoint
     splits: bool
-    x: Tensor
+    x: Data
     room: int
     num_examples: int
 
     @classmethod
-    def of(cls, particles: Particles, joint: LogJoint, x: Tensor, max_bytes: int) -> Scattered:
+    def of(cls, particles: Particles, joint: LogJoint, x: Data, max_bytes: int) -> Scattered:
         """Measure how much memory a point takes, and return the density."""
         one = joint.on(x[:1]) if particles.splits else joint
         sample = one.from_guide(_PROBE)

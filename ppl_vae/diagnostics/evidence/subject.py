@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ppl_vae import checks, devices
+from ppl_vae.batch import Batch, Data, unpacked
 from ppl_vae.diagnostics.evidence.particles import Particles
-from ppl_vae.functions import Functions
-from ppl_vae.inference.batches import Batches, TensorBatches, as_batches
+from ppl_vae.functions import Functions, as_argument
+from ppl_vae.inference.batches import DataLike, LoaderBatches, Source, TensorBatches, as_batches
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, reseed, seeded
 
@@ -28,26 +29,26 @@ class Subject:
         pair: a copy on the device in evaluation mode, or the two functions.
         data: on the same device.
         dtype: of the examples.
+        device: where they are.
         seed: of the data's binarisation.
     """
 
     pair: Pair | Functions
-    data: Batches
+    data: Source
     dtype: torch.dtype
+    device: torch.device
     seed: int
 
-    def chunks(self) -> Iterator[Tensor]:
+    def chunks(self) -> Iterator[Data]:
         """Yield the examples in order, at most `CHUNK` at a time; all of a tensor at once."""
+        if isinstance(self.data, LoaderBatches):
+            yield from (x.to(self.dtype) for x in self.data)
+            return
         size = len(self.data) if isinstance(self.data, TensorBatches) else CHUNK
         for start in range(0, len(self.data), size):
             # A stream for each part, so that what is drawn between two does not change the images.
             reseed(derive(self.seed, start), self.device)
             yield self.data.batch(slice(start, start + size), dtype=self.dtype)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the examples are."""
-        return self.data.batch(slice(0, 1), dtype=self.dtype).device
 
     @property
     def name(self) -> str:
@@ -70,13 +71,13 @@ class Subject:
         data = self.data
         if isinstance(data, TensorBatches):
             data = data.to(pair.device)
-        return Subject(pair, data, torch.float64, self.seed)
+        return replace(self, pair=pair, data=data, dtype=torch.float64)
 
 
 @contextmanager
 def prepared(
     pair: Pair | Functions,
-    data: Tensor | Batches,
+    data: DataLike,
     *,
     seed: int,
     device: str | torch.device,
@@ -87,27 +88,27 @@ def prepared(
 
     Raises:
         TypeError: neither a pair nor two functions; data of a wrong kind.
-        ValueError: data that the pair cannot score.
+        ValueError: data that the pair cannot score, or a loader that shuffles.
     """
-    is_functions = (
-        isinstance(pair, tuple) and len(pair) == 2 and all(callable(part) for part in pair)
-    )
-    if not (isinstance(pair, Pair) or is_functions):
-        raise TypeError(
-            checks.message(
-                "a ppl_vae.Pair, or a Pyro model and its guide as a tuple of two functions",
-                type(pair).__name__,
-                "Pass (model, guide).",
-            )
-        )
     if isinstance(pair, Pair):
         where = devices.resolve(device)
         with leaving_no_params(), seeded(seed, where):
-            copied = copy.deepcopy(pair).to(where).eval()
-            yield Subject(copied, as_batches(data, copied), copied.dtype, seed)
+            copied, found = as_batches(copy.deepcopy(pair).to(where).eval(), data, CHUNK)
+            if isinstance(found, LoaderBatches) and not found.keeps_order:
+                raise checks.value_error(
+                    "a loader that gives the examples in their order, as numbers per example do",
+                    f"one with the sampler {type(found.loader.sampler).__name__}",
+                    "Pass shuffle=False, or the data set itself.",
+                )
+            yield Subject(copied, found, copied.dtype, where, seed)
         return
-    x = checks.finite("x", checks.nonempty("x", checks.floating("x", data)))
+    x = as_argument(pair, data)
+    for tensor in [x] if isinstance(x, Tensor) else x.tensors:
+        checks.finite("x", checks.nonempty("x", tensor))
     where = x.device if device == "auto" else devices.resolve(device)
     with leaving_no_params(), seeded(seed, where):
         x = x.to(where)
-        yield Subject(pair, TensorBatches(x, whole=x.dim() == 0), x.dtype, seed)
+        if isinstance(x, Batch):
+            model, guide = pair
+            pair = unpacked(model), unpacked(guide)
+        yield Subject(pair, TensorBatches(x, whole=x.dim() == 0), x.dtype, where, seed)

@@ -24,6 +24,7 @@ from torch.distributions import (
 from torch.distributions.transforms import ReshapeTransform
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.particles import Particles
 from ppl_vae.diagnostics.gap.gaussians import Gaussians
@@ -62,7 +63,7 @@ class GaussianCode:
         ValueError: locs, scales or log p(x, z) that are not finite, or scales of 0.
     """
 
-    def __init__(self, pair: Pair, x: Tensor, *, max_bytes: float) -> None:
+    def __init__(self, pair: Pair, x: Data, *, max_bytes: float) -> None:
         self.pair, self.x, self._max_bytes = pair, x, max_bytes
         with self._quiet(), torch.no_grad():
             guide: Any = poutine.trace(pair.guide).get_trace(x)
@@ -125,8 +126,9 @@ class GaussianCode:
         normal = dist.MultivariateNormal(q.loc, scale_tril=q.scale_tril)
         shape = ReshapeTransform(torch.Size([self.latent_dim]), self._event_shape)
 
-        def guide(x: Tensor) -> Tensor:
-            with pyro.plate(self.plate, len(x)):
+        def guide(*args: Tensor | None, **kwargs: Tensor | None) -> Tensor:
+            given = (*args, *kwargs.values())
+            with pyro.plate(self.plate, next(len(t) for t in given if t is not None)):
                 return pyro.sample(self.site, dist.TransformedDistribution(normal, [shape]))
 
         return self.pair.model, guide

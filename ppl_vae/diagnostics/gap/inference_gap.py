@@ -6,9 +6,9 @@ import copy
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from ppl_vae import checks, devices
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.log_evidence import METHODS, log_evidence
 from ppl_vae.diagnostics.evidence.result import joined
 from ppl_vae.diagnostics.gap.best_gaussian import FAMILIES, best_gaussian
@@ -16,8 +16,8 @@ from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
 from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest, guide_and_best
 from ppl_vae.diagnostics.gap.result import InferenceGap
 from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
-from ppl_vae.functions import Functions, as_pair
-from ppl_vae.inference.batches import Batches, as_batches, in_order
+from ppl_vae.functions import Functions, as_program
+from ppl_vae.inference.batches import DataLike, as_batches, in_order, together
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
@@ -28,7 +28,7 @@ _GATHERED = 1000
 @checks.own_words()
 def inference_gap(
     pair: Pair | Functions,
-    x: Tensor | Batches,
+    x: DataLike,
     *,
     family: str = "diagonal",
     method: str | None = None,
@@ -56,7 +56,8 @@ def inference_gap(
     Args:
         pair: a `ppl_vae.VAE`, or any pair (or model and guide as a tuple of two functions) whose
             guide draws one Normal code per example and whose prior is on all of R^n.
-        x: the data, as the pair takes them, or an `ImageData`.
+        x: the data, as the pair takes them (a tensor, a tuple of its arguments, or a mapping), a
+            Dataset, or an `ImageData`.
         family: covariance of q*, ``diagonal`` or ``full``.
         method: how log p(x) is found, as `log_evidence` takes it; None is ``exact`` where the
             pair has it, ``quadrature`` for one or two latent dimensions, else ``iwae``, here
@@ -113,8 +114,8 @@ def inference_gap(
     checks.positive_number("max_bytes", max_bytes)
     target, number = devices.resolve(device), as_int(seed)
     with leaving_no_params(), seeded(derive(number, "gap data"), target):
-        subject, x = _subject(pair, x, target)
-        code = GaussianCode(subject, x, max_bytes=max_bytes)
+        subject, data = _subject(pair, x, target)
+        code = GaussianCode(subject, data, max_bytes=max_bytes)
         _check_family(code, family)
         chosen = method or _default_method(subject, code.latent_dim)
         evidence = partial(
@@ -128,7 +129,7 @@ def inference_gap(
         )
         # Before the search, so that what it cannot serve is refused at once.
         program = subject if isinstance(pair, Pair) else pair
-        evidences = [] if chosen == "iwae" else [evidence(program, x)]
+        evidences = [] if chosen == "iwae" else [evidence(program, data)]
         search = partial(
             best_gaussian,
             family=family,
@@ -136,7 +137,7 @@ def inference_gap(
             num_steps=num_steps,
             tolerance=tolerance,
         )
-        parts = [code.part(slice(n, n + _AT_ONCE)) for n in range(0, len(x), _AT_ONCE)]
+        parts = [code.part(slice(n, n + _AT_ONCE)) for n in range(0, len(data), _AT_ONCE)]
         found = [
             guide_and_best(part, search, num_samples, derive(number, "gap", place))
             for place, part in enumerate(parts)
@@ -157,19 +158,17 @@ def inference_gap(
     )
 
 
-def _subject(
-    pair: Pair | Functions, x: Tensor | Batches, device: torch.device
-) -> tuple[Pair, Tensor]:
+def _subject(pair: Pair | Functions, x: DataLike, device: torch.device) -> tuple[Pair, Data]:
     """Return a copy of the pair in evaluation mode, and the data, checked, on its device."""
     if isinstance(pair, Pair):
-        subject = copy.deepcopy(pair).to(device).eval()
+        subject, data = as_batches(copy.deepcopy(pair).to(device).eval(), x)
+        with torch.no_grad():
+            gathered = together(list(in_order(data, _GATHERED, subject)))
     else:
-        subject = as_pair(pair, checks.floating("x", x))
-    data = as_batches(x, subject)
-    with torch.no_grad():
-        x = torch.cat(list(in_order(data, _GATHERED, subject)))
-    subject.check(x)
-    return subject, x
+        subject, gathered = as_program(pair, x)
+        gathered = gathered.to(subject.device)
+    subject.check(gathered)
+    return subject, gathered
 
 
 def _check_family(code: GaussianCode, family: str) -> None:

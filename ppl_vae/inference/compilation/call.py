@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ppl_vae.batch import Batch, as_batch
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 
 _STATIC = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
@@ -47,7 +48,7 @@ class Call:
         """Return what model and guide are called with."""
         if self.index is None:
             return self.args, self.kwargs
-        return (examples(self.data, self.index, dtype),), {}
+        return examples(self.data, self.index, dtype)
 
     def tensors(self, like: Tensor) -> list[Tensor]:
         """Return what is to be an input of a graph; fractions have the dtype of `like`."""
@@ -67,7 +68,8 @@ class Call:
     def signature(self) -> Hashable:
         """Return a key for everything that is not an input of the graph."""
         if self.index is not None:
-            return id(self.data), _kind(self.index)
+            tensors = self.data.tensors if isinstance(self.data, Batch) else [self.data]
+            return tuple(map(id, tensors)), _kind(self.index)
         return self._flat[1], tuple(
             _kind(v) if self._is_input(place, v) else (type(v), v)
             for place, v in enumerate(self._flat[0])
@@ -101,7 +103,12 @@ class Call:
         """Return `gradient`, which takes what model and guide do, as a function of tensors."""
         if self.index is not None:
             data = self.data
-            return lambda index: gradient(examples(data, index, dtype))
+
+            def of_index(index: Tensor) -> Any:  # noqa: ANN401
+                args, kwargs = examples(data, index, dtype)
+                return gradient(*args, **kwargs)
+
+            return of_index
         leaves, tree = self._flat
         inputs = [self._is_input(place, v) for place, v in enumerate(leaves)]
 
@@ -170,11 +177,15 @@ def as_tensor(number: float, like: Tensor) -> Tensor:
     return torch.tensor(number, dtype=dtype, device=like.device)
 
 
-def examples(data: Any, index: Tensor, dtype: torch.dtype) -> Tensor:  # noqa: ANN401
-    """Return the examples at `index` of a tensor, or of data with ``batch``."""
-    if isinstance(data, Tensor):
-        return data[index]
-    return data.batch(index, dtype=dtype)
+def examples(
+    data: Any,  # noqa: ANN401
+    index: Tensor,
+    dtype: torch.dtype,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a program's arguments at `index` of a batch, or of data with ``batch``."""
+    held = isinstance(data, (Tensor, Batch))
+    found = as_batch(data[index] if held else data.batch(index, dtype=dtype))
+    return ((found,), {}) if isinstance(found, Tensor) else (found.args, found.kwargs)
 
 
 def _alias(value: Any) -> Any:  # noqa: ANN401

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.inference.batches import Batches
+from ppl_vae.batch import Data
+from ppl_vae.inference.batches import LoaderBatches, Source, first_examples, shuffled
 from ppl_vae.inference.compilation.inductor.lowering import can_compile
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
@@ -38,7 +39,11 @@ class CompiledEpochs:
     With ``auto`` an epoch is compiled if at its end so many steps are done that compiling one
     takes at most 0.3 of their time, by an estimate from the step's operations, however long the
     run will be: so a run that was stopped and resumed compiles where one that was not stopped
-    does, and gives the same numbers.
+    does, and gives the same numbers. Of a loader without a length the steps are not known, and
+    ``auto`` does not compile.
+
+    Data that can be indexed on the device are gathered by the compiled step itself; batches of a
+    Dataset or a DataLoader are its arguments.
 
     Args:
         step: one step of training.
@@ -47,9 +52,14 @@ class CompiledEpochs:
         how: ``"auto"``, True or False.
     """
 
-    def __init__(self, step: Step, data: Batches, batch_size: int, *, how: str | bool) -> None:
+    def __init__(self, step: Step, data: Source, batch_size: int, *, how: str | bool) -> None:
         self._step, self._data, self._how = step, data, how
-        self._batch_size = min(batch_size, len(data))
+        self._loads = getattr(data, "loads", False)
+        if isinstance(data, LoaderBatches):
+            self._batch_size, self._steps = len(data.first), data.num_batches
+        else:
+            self._batch_size = min(batch_size, len(data))
+            self._steps = -(-len(data) // self._batch_size)
         self._stepper: Stepper | None = None
         self._examples = 0
 
@@ -61,7 +71,7 @@ class CompiledEpochs:
         """
         if self._how != "auto":
             return bool(self._how) and self._prepare()
-        num_steps = epoch * -(-len(self._data) // self._batch_size)
+        num_steps = epoch * (self._steps or 0)
         if num_steps <= WORTH_TRACING or not can_compile(self._step.pair.device):
             return False
         if not self._prepare():
@@ -96,6 +106,9 @@ class CompiledEpochs:
         """Take the steps of one epoch; return the mean ELBO per example."""
         stepper, pair = self._stepper, self._step.pair
         assert stepper is not None  # prepared
+        if self._loads:
+            return self._run_loaded(stepper)
+        assert not isinstance(self._data, LoaderBatches)
         order = torch.randperm(len(self._data), device=pair.device)
         size = self._batch_size
         total = torch.zeros((), dtype=torch.float64, device=pair.device)
@@ -113,31 +126,60 @@ class CompiledEpochs:
             total += losses.sum() * self._examples
         rest = order[whole * size :]
         if len(rest):
-            x = self._data.batch(rest, dtype=pair.dtype)
-            loss = self._step.gradient(x)
-            self._step.apply()
-            total += loss * pair.num_examples(x)
+            total += self._take(self._data.batch(rest, dtype=pair.dtype))
         return -float(total) / len(self._data)
 
+    def _run_loaded(self, stepper: Stepper) -> float:
+        pair = self._step.pair
+        total, count = torch.zeros((), dtype=torch.float64, device=pair.device), 0
+        for x in shuffled(self._data, self._batch_size, pair):
+            if _shapes(x) == self._shapes:
+                total += stepper.step(_tensors(x)).sum() * self._examples
+            else:
+                total += self._take(x)
+            count += pair.num_examples(x)
+        return -float(total) / count
+
+    def _take(self, x: Data) -> Tensor:
+        """Take a step of another size; return its loss, summed over the examples."""
+        loss = self._step.gradient(x)
+        self._step.apply()
+        return loss * self._step.pair.num_examples(x)
+
     def _build(self) -> Stepper:
-        pair, updater = self._step.pair, self._step.update
-        index = torch.arange(self._batch_size, device=pair.device)
-        self._examples = self._count(index)
+        pair, updater, data = self._step.pair, self._step.update, self._data
+        with undone(pair.device):
+            first = first_examples(data, self._batch_size, pair)
+        self._examples, self._shapes = pair.num_examples(first), _shapes(first)
+        watched = [pair.model, pair.guide, self._step.elbo]
 
-        def program(index: Tensor) -> Tensor:
-            return self._step.gradient(self._data.batch(index, dtype=pair.dtype))
+        def of_batch(*tensors: Tensor) -> Tensor:
+            given = iter(tensors)
+            x = tensors[0] if isinstance(first, Tensor) else first.map(lambda _: next(given))
+            return self._step.gradient(x)
 
+        def of_index(index: Tensor) -> Tensor:
+            assert not isinstance(data, LoaderBatches)
+            return self._step.gradient(data.batch(index, dtype=pair.dtype))
+
+        program, inputs = of_batch, _tensors(first)
+        if not self._loads:
+            program, inputs = of_index, [torch.arange(self._batch_size, device=pair.device)]
+            watched.append(data)
         parameters = [p for p in pair.parameters() if p.requires_grad]
         return Stepper(
             program,
-            [index],
+            inputs,
             parameters,
             updater.optimizer,
-            [pair.model, pair.guide, self._step.elbo, self._data],
+            watched,
             backend="inductor",
         )
 
-    def _count(self, index: Tensor) -> int:
-        with undone(index.device):
-            x = self._data.batch(index, dtype=self._step.pair.dtype)
-        return self._step.pair.num_examples(x)
+
+def _tensors(x: Data) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else x.tensors
+
+
+def _shapes(x: Data) -> list[torch.Size]:
+    return [t.shape for t in _tensors(x)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import LBFGS
 
 from ppl_vae import checks
+from ppl_vae.batch import Batch, BatchLike, as_batch
 from ppl_vae.elbos.serving import enforced
 from ppl_vae.inference.batches import Batches
 from ppl_vae.inference.compilation.call import Call
@@ -145,7 +146,7 @@ class CompiledSVI(SVI):
             return self._steps([Call(args, kwargs)] * num_steps)
 
     def epoch(
-        self, data: Batches | Tensor, batch_size: int, *, num_steps: int | None = None
+        self, data: Batches | BatchLike, batch_size: int, *, num_steps: int | None = None
     ) -> Tensor:
         """Take one step for each batch of `data`, in a random order of torch's global stream.
 
@@ -153,7 +154,8 @@ class CompiledSVI(SVI):
         last batch is smaller if need be.
 
         Args:
-            data: a tensor of examples, or data with ``batch(index, dtype=)`` such as `ImageData`.
+            data: a tensor of examples, a tuple or mapping of the program's arguments, or data
+                with ``batch(index, dtype=)`` such as `ImageData`.
             batch_size: examples a step.
             num_steps: end after so many steps, the data in a new order as often as needed.
 
@@ -161,8 +163,9 @@ class CompiledSVI(SVI):
             The losses of the batches, (number of steps,), each summed over its examples.
         """
         checks.count("batch_size", batch_size)
+        data = data if isinstance(data, Batches) else as_batch(data)
         with self._lock:
-            device = data.device if isinstance(data, Tensor) else None
+            device = data.device if isinstance(data, (Tensor, Batch)) else None
             left = num_steps or -(-len(data) // batch_size)
             losses = []
             while left > 0:

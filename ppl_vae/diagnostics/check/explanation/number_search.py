@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.explanation.candidate import Candidate
 from ppl_vae.diagnostics.check.explanation.selection import (
     Explanation,
@@ -36,7 +37,7 @@ def by_search(
     """
     rights: list[Terms] = []
 
-    def columns(draws: Draws, x: Tensor) -> dict[str, Tensor]:
+    def columns(draws: Draws, x: Data) -> dict[str, Tensor]:
         rights.append(draws.terms)
         return terms(draws.terms, with_ratios=with_ratios)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.formulas import terms
 from ppl_vae.diagnostics.check.gradients.directions import Directions
 from ppl_vae.diagnostics.check.gradients.term_weights import NAMES, regressed
@@ -134,7 +135,7 @@ class GradientComparison:
         worst = max(row.directions.z_score for row in rows) if is_finite else math.inf
         return GroupGradient(group, ratio, weights, worst, missing, is_part, is_finite)
 
-    def _block(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _block(self, x: Data) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the objective's mean over some draws, and the three terms."""
         truth, latents = self._task.truth, self._task.truth.latents
         values: list[Tensor] = []

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data, unpacked
 from ppl_vae.diagnostics.check.objective.restoring import Values
 from ppl_vae.pair import Pair
 
@@ -30,7 +31,7 @@ class Objective:
     """
 
     def __init__(
-        self, function: Callable[[Tensor], Tensor], pair: Pair, kind: str, reduction: str
+        self, function: Callable[..., Tensor], pair: Pair, kind: str, reduction: str
     ) -> None:
         if not callable(function):
             raise TypeError(
@@ -42,15 +43,15 @@ class Objective:
             )
         self.kind = checks.name("kind", kind, KINDS)
         self.reduction = checks.name("reduction", reduction, REDUCTIONS)
-        self._function, self._pair = function, pair
+        self._function, self._pair = unpacked(function), pair
         # Each call changes some, such as the iterates of a spectral norm.
         self._buffers = Values(pair.buffers())
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Data) -> Tensor:
         """Return the estimate of the mean ELBO per example, a scalar."""
         return self.each(x).mean()
 
-    def each(self, x: Tensor) -> Tensor:
+    def each(self, x: Data) -> Tensor:
         """Return the estimate of each example's ELBO, or of their mean if that is returned."""
         with self._buffers.kept():
             result = self._shaped(self._function(x), x)
@@ -58,7 +59,7 @@ class Objective:
             result = result / self._pair.num_examples(x)
         return KINDS[self.kind] * result
 
-    def try_out(self, x: Tensor) -> None:
+    def try_out(self, x: Data) -> None:
         """Call once and raise unless the result can be checked.
 
         Raises:
@@ -108,7 +109,7 @@ class Objective:
                 )
             )
 
-    def _shaped(self, result: object, x: Tensor) -> Tensor:
+    def _shaped(self, result: object, x: Data) -> Tensor:
         examples = self._pair.num_examples(x)
         wanted = (examples,) if self.reduction == "none" else ()
         what = "one number per example" if self.reduction == "none" else "a scalar"

@@ -10,6 +10,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective.noise_recorder import EXPONENTIAL, NORMAL, UNIFORM
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.traces import is_reparameterised
@@ -165,11 +166,11 @@ def reparameterise(fn: Any, noise: Tensor) -> Tensor:  # noqa: ANN401
     return fn.loc + fn.scale * noise if type(fn).__name__ == "Normal" else noise / fn.rate
 
 
-def fresh_noise(latents: list[Latent], count: int, batch: int, like: Tensor) -> dict[str, Tensor]:
+def fresh_noise(latents: list[Latent], count: int, batch: int, like: Data) -> dict[str, Tensor]:
     """Return noise of the guide's kinds: site to (count, batch, *event_shape)."""
     lead = (count, batch) if batch else (count,)
     noise = {}
     for latent in latents:
-        blank = like.new_empty(*lead, *latent.event_shape)
+        blank = like.new_zeros(*lead, *latent.event_shape)
         noise[latent.name] = blank.normal_() if latent.kind == NORMAL else blank.exponential_()
     return noise

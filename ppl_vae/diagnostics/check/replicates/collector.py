@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective import (
     LAYOUTS,
     NORMAL,
@@ -108,7 +109,7 @@ class Collector:
     def _stream(self, number: int, replicates: int) -> int:
         return derive(self.task.seed, "objective", number, replicates)
 
-    def _evaluate(self, visit: Visit, x: Tensor, replicates: int) -> None:
+    def _evaluate(self, visit: Visit, x: Data, replicates: int) -> None:
         before = Values(self.task.pair.parameters())
         records = self.matched is not False
         for _ in range(replicates):
@@ -160,7 +161,7 @@ class Collector:
         scale = max(float(np.abs(rows.pop("_scale")).mean()), SMALLEST_SCALE)
         return Sample(values, rows, scale, size, visit.setting)
 
-    def _at_own_noise(self, visit: Visit, count: int, x: Tensor, columns: Columns) -> Rows:
+    def _at_own_noise(self, visit: Visit, count: int, x: Data, columns: Columns) -> Rows:
         noise = [each for each in visit.noise[self._layout][:count] if each is not None]
         particles = _num_particles(noise[0])
 
@@ -173,7 +174,7 @@ class Collector:
 
         return _in_parts(rows, len(noise), particles * x.numel())
 
-    def _at_fresh_noise(self, number: int, replicates: int, x: Tensor, columns: Columns) -> Rows:
+    def _at_fresh_noise(self, number: int, replicates: int, x: Data, columns: Columns) -> Rows:
         truth = self.task.truth
         start_streams(derive(self.task.seed, "truth", number, replicates), self.task.pair.device)
         count = PARTICLES_PER_REPLICATE * replicates
@@ -190,7 +191,7 @@ class Collector:
 
     def _rows(
         self,
-        x: Tensor,
+        x: Data,
         columns: Columns,
         particles: int,
         *,

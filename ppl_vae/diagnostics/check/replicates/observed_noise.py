@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective import (
     EXPONENTIAL,
     LAYOUTS,
@@ -40,7 +41,7 @@ class ObservedNoise:
         """Whether some of the objective was computed in half precision."""
         return self.tolerance > TOLERANCE
 
-    def noise(self, recorder: Recorder, x: Tensor) -> list[dict[str, Tensor] | None]:
+    def noise(self, recorder: Recorder, x: Data) -> list[dict[str, Tensor] | None]:
         """Return one call's noise by latent for every layout, None where it is not the guide's.
 
         Args:

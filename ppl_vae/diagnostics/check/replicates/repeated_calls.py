@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective import start_streams
 from ppl_vae.diagnostics.check.settings import Task, Visit
 
@@ -40,14 +41,15 @@ class RepeatedCalls:
     def ignores_data(self) -> bool:
         """Whether it returns the same value where all data are 0."""
         with self._task.settings.at(self._visits[0].setting) as x:
-            blank = torch.zeros_like(x)
+            tensors = [x] if isinstance(x, Tensor) else x.tensors
+            if not any(bool(t.any()) for t in tensors):
+                return False
+            blank = torch.zeros_like(x) if isinstance(x, Tensor) else x.map(torch.zeros_like)
             try:
-                return not torch.equal(x, blank) and torch.equal(
-                    self._called(x), self._called(blank)
-                )
+                return torch.equal(self._called(x), self._called(blank))
             except Exception:
                 return False  # it refuses such data, so it reads them
 
-    def _called(self, x: Tensor) -> Tensor:
+    def _called(self, x: Data) -> Tensor:
         start_streams(self._stream, x.device)
         return self._task.objective(x).detach()

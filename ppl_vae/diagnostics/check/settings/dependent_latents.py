@@ -9,13 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.truth import Truth, closed_kl
 from ppl_vae.pair import Pair
 
 STARTS, STOPS, STEP, PARTICLES = 4, (15, 30), 0.03, 32
 
 
-def ascend(pair: Pair, truth: Truth, x: Tensor) -> list[tuple[Tensor, ...]]:
+def ascend(pair: Pair, truth: Truth, x: Data) -> list[tuple[Tensor, ...]]:
     """Climb from the pair's parameters as they stand, and leave them changed.
 
     The height is the error of the closed KL of a latent whose parents descend from it in the

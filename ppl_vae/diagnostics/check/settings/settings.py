@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective import Objective, Values
 from ppl_vae.diagnostics.check.settings.dependent_latents import STARTS, ascend
 from ppl_vae.diagnostics.check.settings.extreme_values import extremes, is_extreme
@@ -64,7 +65,7 @@ class Settings:
     """
 
     def __init__(
-        self, pair: Pair, objective: Objective, truth: Truth, x: Tensor, *, seed: int
+        self, pair: Pair, objective: Objective, truth: Truth, x: Data, *, seed: int
     ) -> None:
         self._pair, self._truth, self._x = pair, truth, x
         self._values = Values([*pair.parameters(), *pair.buffers()])
@@ -81,7 +82,7 @@ class Settings:
         self.all = [own, replace(as_is, index=self._batch(0)), *chosen]
 
     @contextmanager
-    def at(self, setting: Setting) -> Iterator[Tensor]:
+    def at(self, setting: Setting) -> Iterator[Data]:
         """Give the pair a setting's parameters within a block; yield the setting's batch."""
         self._perturb(setting)
         try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective import Objective
 from ppl_vae.diagnostics.check.settings.settings import Settings
 from ppl_vae.diagnostics.check.truth import Truth
@@ -31,7 +30,7 @@ class Task:
     objective: Objective
     truth: Truth
     settings: Settings
-    x: Tensor
+    x: Data
     seed: int
     budget: int
     ignore_constants: bool

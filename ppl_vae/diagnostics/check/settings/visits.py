@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective import Transform
 from ppl_vae.diagnostics.check.settings.settings import Setting
 from ppl_vae.diagnostics.check.truth import Terms
 
-Columns = Callable[["Draws", Tensor], dict[str, Tensor]]
+Columns = Callable[["Draws", Data], dict[str, Tensor]]
 
 
 @dataclass

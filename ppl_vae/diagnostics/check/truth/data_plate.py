@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pyro import poutine
-from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import Data
 from ppl_vae.elbos.traces import Site, density_sites
 from ppl_vae.pair import Pair
 
@@ -34,7 +34,7 @@ class Plates:
         NotImplementedError: that plate subsamples the examples, or is not the innermost.
     """
 
-    def __init__(self, pair: Pair, x: Tensor, guide: Any, model: Any) -> None:  # noqa: ANN401
+    def __init__(self, pair: Pair, x: Data, guide: Any, model: Any) -> None:  # noqa: ANN401
         frames = [*_frames(guide), *_frames(model)]
         self.nesting = max((-frame.dim for frame in frames), default=0)
         count = pair.num_examples(x)

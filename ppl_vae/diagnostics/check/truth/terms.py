@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective import (
     Inject,
     Latent,
@@ -57,7 +58,7 @@ class Truth:
         invalid: the latents whose closed forms exist and have the wrong expectation.
     """
 
-    def __init__(self, pair: Pair, x: Tensor, *, without_dropout: bool = False) -> None:
+    def __init__(self, pair: Pair, x: Data, *, without_dropout: bool = False) -> None:
         self._pair, self._buffers = pair, Values(pair.buffers())
         with self._buffers.kept():
             with Recorder() as recorder:
@@ -84,7 +85,7 @@ class Truth:
 
     def run(
         self,
-        x: Tensor,
+        x: Data,
         *,
         num_particles: int = 1,
         noise: dict[str, Tensor] | None = None,
@@ -108,11 +109,11 @@ class Truth:
             rows.append(self._terms(x, 1, one, transform))
         return stacked(rows)
 
-    def batch_size(self, x: Tensor) -> int:
+    def batch_size(self, x: Data) -> int:
         """Return the number of examples, or 0 where they have no dimension of their own."""
         return 0 if self._plate is None else self._pair.num_examples(x)
 
-    def _can_vectorise(self, x: Tensor, dropped: int | None) -> bool:
+    def _can_vectorise(self, x: Data, dropped: int | None) -> bool:
         # A program that was not written for a dimension of particles is run once for each
         # particle. So is one whose particles would share their dropout.
         try:
@@ -133,7 +134,7 @@ class Truth:
         )
 
     def _terms(
-        self, x: Tensor, count: int, noise: dict[str, Tensor] | None, transform: Transform | None
+        self, x: Data, count: int, noise: dict[str, Tensor] | None, transform: Transform | None
     ) -> Terms:
         pair = self._pair
         plate: Any = nullcontext()

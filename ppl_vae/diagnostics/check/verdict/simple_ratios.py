@@ -7,8 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 
@@ -37,7 +36,7 @@ class Quantities:
     normal_latents: bool
 
     @classmethod
-    def of(cls, truth: Truth, x: Tensor, *, normal_pixels: bool) -> Quantities:
+    def of(cls, truth: Truth, x: Data, *, normal_pixels: bool) -> Quantities:
         """Read the sizes from the data and the pair's latents."""
         latents = truth.latents or []
         count = sum(latent.event_shape.numel() for latent in latents)
