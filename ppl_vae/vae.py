@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.batch import BatchLike
 from ppl_vae.likelihoods import Observation, Spec
+from ppl_vae.missing import observed, scored
 from ppl_vae.pair import Pair
 
 
@@ -23,6 +25,8 @@ class ImagePair(Pair):
             (batch, pixels).
         likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
             options; None where the subclass scores its data itself.
+        sees_mask: whether the encoder gets the mask of missing pixels beside the images, so that
+            it can tell a missing pixel from a 0.
         **config: the subclass's further arguments.
 
     Attributes:
@@ -43,6 +47,7 @@ class ImagePair(Pair):
         image_shape: tuple[int, ...],
         *,
         likelihood: Spec | None = None,
+        sees_mask: bool = False,
         **config: Any,  # noqa: ANN401
     ) -> None:
         image_shape = tuple(image_shape)
@@ -56,9 +61,12 @@ class ImagePair(Pair):
             checks.count("every entry of image_shape", size)
         if likelihood is not None:
             config["likelihood"] = likelihood
+        if sees_mask:
+            config["sees_mask"] = True
         super().__init__(image_shape=list(image_shape), **config)
         self.image_shape = image_shape
         self.num_pixels = math.prod(image_shape)
+        self.sees_mask = sees_mask
         known = None if likelihood is None else Observation(likelihood, image_shape)
         self.observation: Observation | None = known
 
@@ -67,9 +75,14 @@ class ImagePair(Pair):
         """Return an instance with default settings for images of `image_shape`."""
         return cls(image_shape=image_shape or (1, 28, 28), seed=seed)
 
-    def check(self, x: Tensor) -> None:
-        """Raise unless `x` holds images of this pair's size and dtype."""
-        super().check(x)
+    def check(self, x: BatchLike) -> None:
+        """Raise unless `x` holds images of this pair's size and dtype, and what else it takes."""
+        given = self.arguments(x)
+        images = observed(given["x"], given.pop("mask", None))
+        super().check({**given, "x": images} if len(given) > 1 else images)
+        self._check_images(images)
+
+    def _check_images(self, x: Tensor) -> None:
         pixels = self.num_pixels
         if x.shape[1:] not in (self.image_shape, (pixels,)):
             raise checks.value_error(
@@ -82,17 +95,34 @@ class ImagePair(Pair):
         if self.observation is not None:
             self.observation.check(x)
 
-    def encoder_input(self, x: Tensor) -> Tensor:
+    def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return images as an encoder takes them: flat, on a scale that suits a network.
 
         Args:
             x: images, (batch, *image_shape) or (batch, pixels).
+            mask: True where a pixel was observed, of the shape of `x`; None if all were.
 
         Returns:
-            (batch, pixels): log(1 + x) of counts, labels divided by the largest, else x.
+            (batch, pixels): log(1 + x) of counts, labels divided by the largest, else x; 0 where
+            a pixel is missing. With `sees_mask` the mask follows, (batch, 2 * pixels).
         """
-        flat = x.reshape(len(x), self.num_pixels)
-        return flat if self.observation is None else self.observation.encoder_input(flat)
+        flat = observed(x, mask).reshape(len(x), self.num_pixels)
+        seen = flat if self.observation is None else self.observation.encoder_input(flat)
+        if not self.sees_mask:
+            return seen
+        shown = torch.ones_like(seen) if mask is None else mask.reshape(seen.shape).to(seen)
+        return torch.cat([seen, shown], -1)
+
+    @property
+    def encoder_channels(self) -> int:
+        """How many numbers per pixel `encoder_input` has."""
+        return 2 if self.sees_mask else 1
+
+    def score(self, likelihood: Any, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ANN401
+        """Score images, those pixels that were observed, at the site ``x``."""
+        images = observed(x, mask).reshape(-1, *self.image_shape)
+        shown = None if mask is None else mask.reshape(images.shape)
+        return pyro.sample("x", scored(likelihood, shown), obs=images)
 
     def blank(self, n: int) -> Tensor:
         """Return `n` images of zeros."""
@@ -110,7 +140,7 @@ class VAE(ImagePair):
 
     Args:
         image_shape: (channels, height, width); data are (batch, *image_shape), or flat
-            (batch, pixels).
+            (batch, pixels), and may have missing pixels: ``model(x, mask)``.
         latent_dim: length of the code, at least 1.
         **config: the subclass's further arguments.
 
@@ -129,8 +159,11 @@ class VAE(ImagePair):
         super().__init__(image_shape, latent_dim=latent_dim, **config)
         self.latent_dim = latent_dim
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loc and scale of q(z | x), each (*batch, latent_dim), from (*batch, pixels)."""
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return loc and scale of q(z | x), each (*batch, latent_dim), from (*batch, pixels).
+
+        Missing pixels are 0; `mask` is given if the encoder sees it.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define encode(x)")
 
     def decode(self, z: Tensor) -> Tensor:
@@ -147,24 +180,36 @@ class VAE(ImagePair):
             raise NotImplementedError(f"{type(self).__name__} does not define likelihood(z)")
         return self.observation(self.decode(z))
 
-    def model(self, x: Tensor) -> Tensor:
-        """Draw codes from the prior and score the images: p(x, z)."""
-        self.begin(x)
+    def model(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Draw codes from the prior and score the images: p(x, z).
+
+        Args:
+            x: images, (batch, *image_shape) or (batch, pixels); what is missing does not matter.
+            mask: of the same shape, True where a pixel was observed; None if all were.
+        """
+        self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
             prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
             z = pyro.sample("z", prior.to_event(1))
-            images = x.reshape(-1, *self.image_shape)
-            return pyro.sample("x", self.likelihood(z), obs=images)
+            return self.score(self.likelihood(z), x, mask)
 
-    def guide(self, x: Tensor) -> Tensor:
-        """Draw codes given the images: q(z | x)."""
-        self.begin(x)
+    def guide(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Draw codes given the pixels that were observed: q(z | x)."""
+        self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
-            loc, scale = self.encode(x)
+            loc, scale = self._encode(x, mask)
             return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the mean of p(x | z) at the guide's mean of z, (batch, *image_shape)."""
-        self.check(x)
-        return self.likelihood(self.encode(x)[0]).mean
+    def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the mean of p(x | z) at the guide's mean of z, (batch, *image_shape).
+
+        Missing pixels are imputed by it.
+        """
+        self.check(x if mask is None else (x, mask))
+        return self.likelihood(self._encode(x, mask)[0]).mean
+
+    def _encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        # A subclass that does not see the mask need not take it.
+        seen = observed(x, mask)
+        return self.encode(seen, mask) if self.sees_mask else self.encode(seen)

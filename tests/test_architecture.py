@@ -11,25 +11,48 @@ import pytest
 import ppl_vae
 
 ROOT = Path(ppl_vae.__file__).parent
-LEAVES = {"checks", "seeding", "devices", "pair", "functions", "vae", "plots", "distributions"}
+LEAVES = {
+    "checks",
+    "batch",
+    "missing",
+    "seeding",
+    "devices",
+    "pair",
+    "functions",
+    "vae",
+    "plots",
+    "distributions",
+}
 LEAVES |= {"likelihoods"}
 MAY_IMPORT = {
     "__init__": set(),
     "checks": set(),
+    "batch": {"checks"},
+    "missing": {"checks"},
     "seeding": set(),
     "plots": set(),
     "distributions": set(),
     "devices": {"checks"},
-    "pair": {"checks", "seeding"},
+    "pair": {"checks", "batch", "seeding"},
     "likelihoods": {"checks", "distributions"},
-    "vae": {"checks", "pair", "likelihoods"},
-    "functions": {"checks", "seeding", "pair"},
+    "vae": {"checks", "batch", "missing", "pair", "likelihoods"},
+    "functions": {"checks", "batch", "seeding", "pair"},
     "nets": set(),
     "conv_nets": set(),
     "closed_forms": {"checks"},
     "data": {"checks", "seeding"},
     "elbos": {"checks", "seeding", "devices", "pair", "vae"},
-    "models": {"checks", "seeding", "pair", "vae", "distributions", "nets", "conv_nets"}
+    "models": {
+        "checks",
+        "batch",
+        "missing",
+        "seeding",
+        "pair",
+        "vae",
+        "distributions",
+        "nets",
+        "conv_nets",
+    }
     | {"closed_forms", "likelihoods"},
     "inference": LEAVES | {"elbos"},
     "diagnostics": LEAVES | {"elbos", "inference", "closed_forms"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -30,6 +31,7 @@ class BernoulliVAE(VAE):
         activation: ``relu`` or ``tanh``.
         likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
             options, such as ``{"name": "categorical", "num_classes": 4}``.
+        sees_mask: whether the encoder gets the mask of missing pixels beside the images.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Raises:
@@ -51,22 +53,25 @@ class BernoulliVAE(VAE):
         *,
         activation: str = "relu",
         likelihood: Spec = "bernoulli",
+        sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
         checks.name("activation", activation, ACTIVATIONS)
         hidden = [checks.count("every entry of hidden", size) for size in hidden]
-        config = {"hidden": hidden, "activation": activation, "likelihood": likelihood}
+        config: dict[str, Any] = {"hidden": hidden, "activation": activation}
+        config |= {"likelihood": likelihood, "sees_mask": sees_mask}
         super().__init__(image_shape, latent_dim, **config)
         kind = ACTIVATIONS[activation]
         assert self.observation is not None
         shape = self.observation.output_shape
         with weights_from(seed):
-            self.encoder = GaussianMLP(self.num_pixels, hidden, latent_dim, kind)
+            inputs = self.encoder_channels * self.num_pixels
+            self.encoder = GaussianMLP(inputs, hidden, latent_dim, kind)
             self.decoder = ImageDecoder(latent_dim, hidden[::-1], shape, kind)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (batch, latent_dim)."""
-        return self.encoder(self.encoder_input(x))
+        return self.encoder(self.encoder_input(x, mask))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the pixels' logits, (*batch, *image_shape), or what else the likelihood takes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ class ConvGaussianVAE(VAE):
         likelihood: ``normal`` with the one scale s; or another name in
             `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and options, whose scale
             and further free parameters are learned, one per pixel.
+        sees_mask: whether the encoder gets the mask of missing pixels beside the images.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Attributes:
@@ -56,6 +59,7 @@ class ConvGaussianVAE(VAE):
         *,
         image_shape: tuple[int, ...] = (1, 28, 28),
         likelihood: Spec = "normal",
+        sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
         if not isinstance(learn_scale, bool):
@@ -71,20 +75,23 @@ class ConvGaussianVAE(VAE):
                 f"likelihood={likelihood!r}",
                 "Leave it out: the free parameters of other likelihoods are always learned.",
             )
-        super().__init__(image_shape, latent_dim, learn_scale=learn_scale, likelihood=likelihood)
+        config: dict[str, Any] = {"learn_scale": learn_scale, "likelihood": likelihood}
+        super().__init__(image_shape, latent_dim, sees_mask=sees_mask, **config)
         given = ("log_scale",) if one_scale else ()
         self.observation = Observation(likelihood, self.image_shape, given=given)
         with weights_from(seed):
-            self.encoder = ConvEncoder(self.image_shape, latent_dim)
+            channels, *sides = self.image_shape
+            seen = (self.encoder_channels * channels, *sides)
+            self.encoder = ConvEncoder(seen, latent_dim)
             self.decoder = ConvDecoder(latent_dim, self.observation.output_shape)
         if learn_scale:
             self.log_scale = nn.Parameter(torch.zeros(()))
         elif one_scale:
             self.register_buffer("log_scale", torch.zeros(()))
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (batch, latent_dim)."""
-        return self.encoder(self.encoder_input(x))
+        return self.encoder(self.encoder_input(x, mask))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the pixels' means, (*batch, *image_shape), or what else the likelihood takes."""

@@ -42,6 +42,7 @@ class HierarchicalVAE(ImagePair):
         hidden: width of the tanh layers beside each stochastic layer; None is twice its length.
         likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
             options.
+        sees_mask: whether the encoder gets the mask of missing pixels beside the images.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Attributes:
@@ -71,6 +72,7 @@ class HierarchicalVAE(ImagePair):
         *,
         hidden: Sequence[int] | None = None,
         likelihood: Spec = "bernoulli",
+        sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
         dims = [checks.count("every entry of latent_dims", size) for size in latent_dims]
@@ -90,7 +92,7 @@ class HierarchicalVAE(ImagePair):
                 "Leave hidden out for twice the latent sizes.",
             )
         config = {"guide": guide, "hidden": widths, "likelihood": likelihood}
-        super().__init__(image_shape, latent_dims=dims, **config)
+        super().__init__(image_shape, latent_dims=dims, sees_mask=sees_mask, **config)
         self.latent_dims, self.guide_kind = tuple(dims), guide
         self.sites = tuple(f"z{i}" for i in range(1, len(dims) + 1))
         self.latent_dim = dims[0] if guide == "bottom-up" else dims[-1]
@@ -107,14 +109,15 @@ class HierarchicalVAE(ImagePair):
         assert self.observation is not None
         shape = self.observation.output_shape
         self.decoder = ImageDecoder(dims[0], widths[:1] * 2, shape, nn.Tanh)
+        pixels = self.encoder_channels * self.num_pixels
         if self.guide_kind == "bottom-up":
-            inputs = (self.num_pixels, *dims)
+            inputs = (pixels, *dims)
             self.encoder = nn.ModuleList(
                 GaussianMLP(size, [width, width], dim, nn.Tanh)
                 for size, width, dim in zip(inputs, widths, dims, strict=False)
             )
         else:
-            inputs = (self.num_pixels, *widths)
+            inputs = (pixels, *widths)
             self.up = nn.ModuleList(
                 nn.Sequential(MLP([size, width, width], nn.Tanh), nn.Tanh())
                 for size, width in zip(inputs, widths, strict=False)
@@ -123,12 +126,12 @@ class HierarchicalVAE(ImagePair):
                 GaussianMLP(width, [], dim) for width, dim in zip(widths, dims, strict=True)
             )
 
-    def encode(self, x: Tensor) -> Gaussian:
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> Gaussian:
         """Return loc and scale of the layer that the guide draws first, (batch, latent_dim) each.
 
         That is z1 in the bottom-up guide and the topmost layer in the top-down guide.
         """
-        flat = self.encoder_input(x)
+        flat = self.encoder_input(x, mask)
         return self.encoder[0](flat) if self.guide_kind == "bottom-up" else self._heads(flat)[-1]
 
     def decode(self, z: Tensor) -> Tensor:
@@ -148,11 +151,12 @@ class HierarchicalVAE(ImagePair):
         assert self.observation is not None
         return self.observation(self.decoder(z1))
 
-    def posterior_means(self, x: Tensor) -> list[Gaussian]:
+    def posterior_means(self, x: Tensor, mask: Tensor | None = None) -> list[Gaussian]:
         """Return loc and scale of every layer of the guide, the layers before it at their means.
 
         Args:
             x: images, (batch, *image_shape) or (batch, pixels).
+            mask: of the same shape, True where a pixel was observed; None if all were.
 
         Returns:
             From the bottom up, (batch, latent_dims[i]) each.
@@ -163,35 +167,36 @@ class HierarchicalVAE(ImagePair):
             layers[site] = loc, scale
             return loc
 
-        self._walk(x, draw_mean)
+        self._walk(x, mask, draw_mean)
         return [layers[site] for site in self.sites]
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the mean of p(x | z) with every layer at the guide's mean."""
-        self.check(x)
-        return self.likelihood(self.posterior_means(x)[0][0]).mean
+        self.check(x if mask is None else (x, mask))
+        return self.likelihood(self.posterior_means(x, mask)[0][0]).mean
 
-    def model(self, x: Tensor) -> Tensor:
+    def model(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Draw the layers from the top down and score the images: p(x, z)."""
-        self.begin(x)
+        self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
             loc, scale = x.new_zeros(self.latent_dims[-1]), x.new_ones(self.latent_dims[-1])
             z = _draw(self.sites[-1], loc, scale)
             for site, prior in zip(self.sites[-2::-1], reversed(self.prior), strict=True):
                 z = _draw(site, *prior(z))
-            images = x.reshape(-1, *self.image_shape)
-            return pyro.sample("x", self.likelihood(z), obs=images)
+            return self.score(self.likelihood(z), x, mask)
 
-    def guide(self, x: Tensor) -> None:
+    def guide(self, x: Tensor, mask: Tensor | None = None) -> None:
         """Draw the layers given the images, in the order of the guide: q(z | x)."""
-        self.begin(x)
+        self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
-            self._walk(x, _draw)
+            self._walk(x, mask, _draw)
 
-    def _walk(self, x: Tensor, draw: Callable[[str, Tensor, Tensor], Tensor]) -> None:
+    def _walk(
+        self, x: Tensor, mask: Tensor | None, draw: Callable[[str, Tensor, Tensor], Tensor]
+    ) -> None:
         """Pass through the guide; `draw` makes a value from (site, loc, scale)."""
-        flat = self.encoder_input(x)
+        flat = self.encoder_input(x, mask)
         if self.guide_kind == "bottom-up":
             z = flat
             for site, encoder in zip(self.sites, self.encoder, strict=True):

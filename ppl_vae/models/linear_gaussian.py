@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import pyro
@@ -12,9 +13,15 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from ppl_vae import checks
+from ppl_vae.batch import BatchLike
 from ppl_vae.closed_forms import linear_gaussian
+from ppl_vae.closed_forms.kl import kl_normal_standard
+from ppl_vae.missing import observed, scored
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import weights_from
+
+# W, b and s.
+Model = tuple[Tensor, Tensor, Tensor]
 
 
 class AffineNormal(nn.Module):
@@ -39,7 +46,8 @@ class LinearGaussian(Pair):
 
     `x` is (batch, data_dim), or any shape (batch, ...) with that many numbers per example. The
     maximum of the evidence is known (probabilistic principal components), and a diagonal guide
-    reaches the posterior there; see `ppl_vae.closed_forms.linear_gaussian`.
+    reaches the posterior there; see `ppl_vae.closed_forms.linear_gaussian`. Numbers may be
+    missing, ``model(x, mask)``: then all is exact with the rows of W and b that are left.
 
     Args:
         data_dim: d, numbers per example.
@@ -87,9 +95,13 @@ class LinearGaussian(Pair):
         """Return an instance with ten latent dimensions for images of `image_shape`."""
         return cls(math.prod(image_shape or (1, 28, 28)), 10, seed=seed)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loc and scale of q(z | x), each (batch, latent_dim)."""
-        loc = self.encoder(self._flat(x) - self.decoder.loc)
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return loc and scale of q(z | x), each (batch, latent_dim).
+
+        A missing number is taken for its mean b.
+        """
+        centred = observed(self._flat(x) - self.decoder.loc, mask)
+        loc = self.encoder(centred)
         return loc, self.encoder.log_scale.exp().expand_as(loc)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -97,25 +109,27 @@ class LinearGaussian(Pair):
         return self.decoder(z)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the mean of p(x | z) at the guide's mean of z, (batch, data_dim)."""
-        self.check(x)
-        return self.decode(self.encode(x)[0])
+        self.check(x if mask is None else (x, mask))
+        return self.decode(self.encode(x, mask)[0])
 
-    def model(self, x: Tensor) -> Tensor:
-        """Draw z from the prior and score the data."""
-        self.begin(x)
+    def model(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Draw z from the prior and score the data, those numbers that were observed."""
+        self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
             prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
             z = pyro.sample("z", prior.to_event(1))
             likelihood = dist.Normal(self.decode(z), self.decoder.log_scale.exp())
-            return pyro.sample("x", likelihood.to_event(1), obs=self._flat(x))
+            numbers = self._flat(observed(x, mask))
+            shown = None if mask is None else mask.reshape(numbers.shape)
+            return pyro.sample("x", scored(likelihood.to_event(1), shown), obs=numbers)
 
-    def guide(self, x: Tensor) -> Tensor:
+    def guide(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Draw z given the data."""
-        self.begin(x)
+        self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
-            loc, scale = self.encode(x)
+            loc, scale = self.encode(x, mask)
             return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
     @property
@@ -123,8 +137,10 @@ class LinearGaussian(Pair):
         """The closed forms at this pair's parameters."""
         return ExactLinearGaussian(self)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: BatchLike) -> None:
         """Raise unless `x` holds `data_dim` numbers of the pair's dtype per example."""
+        given = self.arguments(x)
+        x = observed(given["x"], given.get("mask"))
         super().check(x)
         if x.dim() < 2 or math.prod(x.shape[1:]) != self.data_dim:
             raise checks.value_error(
@@ -153,14 +169,52 @@ class ExactLinearGaussian:
         decoder = pair.decoder
         self._model = (decoder.weight, decoder.loc, decoder.log_scale.exp())
 
-    def log_evidence(self, x: Tensor) -> Tensor:
-        """Return log p(x)."""
-        return linear_gaussian.log_evidence(x.flatten(1), *self._model)
+    def log_evidence(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return log p(x), of the numbers that were observed."""
+        return self._joined(x, mask, lambda x, model, _: linear_gaussian.log_evidence(x, *model))
 
-    def posterior(self, x: Tensor) -> MultivariateNormal:
+    def posterior(self, x: Tensor, mask: Tensor | None = None) -> MultivariateNormal:
         """Return p(z | x), batch shape (batch), event shape (latent_dim)."""
-        return linear_gaussian.posterior(x.flatten(1), *self._model)
+        if mask is None:
+            return linear_gaussian.posterior(x.flatten(1), *self._model)
+        size = self._pair.latent_dim
+        loc, scale_tril = x.new_zeros(len(x), size), torch.eye(size).to(x).repeat(len(x), 1, 1)
+        for rows, numbers, model in self._patterns(x, mask):
+            if numbers.shape[1]:
+                found = linear_gaussian.posterior(numbers, *model)
+                loc[rows], scale_tril[rows] = found.loc, found.scale_tril
+        return MultivariateNormal(loc, scale_tril=scale_tril)
 
-    def elbo(self, x: Tensor) -> Tensor:
+    def elbo(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the ELBO of the guide as it stands."""
-        return linear_gaussian.elbo(x.flatten(1), *self._model, *self._pair.encode(x))
+        guide = self._pair.encode(x, mask)
+
+        def of(x: Tensor, model: Model, rows: Tensor | slice) -> Tensor:
+            return linear_gaussian.elbo(x, *model, *(part[rows] for part in guide))
+
+        without = kl_normal_standard(*guide).sum(-1)
+        return self._joined(x, mask, of, empty=-without)
+
+    def _joined(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        formula: Callable[[Tensor, Model, Tensor | slice], Tensor],
+        empty: Tensor | None = None,
+    ) -> Tensor:
+        """Return a formula per example; `empty` where nothing was observed, 0 by default."""
+        if mask is None:
+            return formula(x.flatten(1), self._model, slice(None))
+        found = x.new_zeros(len(x)) if empty is None else empty
+        for rows, numbers, model in self._patterns(x, mask):
+            if numbers.shape[1]:
+                found = found.index_put((rows,), formula(numbers, model, rows))
+        return found
+
+    def _patterns(self, x: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor, Model]]:
+        """Yield examples with the same numbers observed, those, and W, b and s for them."""
+        weight, loc, scale = self._model
+        patterns, owner = mask.flatten(1).unique(dim=0, return_inverse=True)
+        for number, keep in enumerate(patterns):
+            rows = (owner == number).nonzero().squeeze(-1)
+            yield rows, x.flatten(1)[rows][:, keep], (weight[keep], loc[keep], scale)

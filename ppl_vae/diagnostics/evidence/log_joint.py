@@ -80,7 +80,7 @@ class State:
 
     def log_density(self, beta: float) -> Tensor:
         """Return ``beta log p + (1 - beta) log q``, (particles, examples)."""
-        # At the ends the other density may be minus infinity, and must not make a NaN of it.
+        # The other may be minus infinity at an end: no NaN is to come of it.
         if beta == 0:
             return self.guide
         return self.model if beta == 1 else beta * self.model + (1 - beta) * self.guide
@@ -95,8 +95,7 @@ class LogJoint:
     Args:
         particles: how the program is run.
         x: the examples.
-        sums_states: whether `log_model` may sum over the states of discrete latents, which are no
-            part of u.
+        sums_states: whether `log_model` may sum over the states of discrete latents (not in u).
 
     Attributes:
         splits: whether some of the examples can be taken by themselves.

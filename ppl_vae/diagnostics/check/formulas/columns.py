@@ -67,7 +67,7 @@ class CandidateColumns:
         self._pair, self._truth = pair, truth
         self._with_draws, self._with_ratios = with_draws, with_ratios
 
-    def __call__(self, draws: Draws, _: Tensor) -> dict[str, Tensor]:
+    def __call__(self, draws: Draws, _: object) -> dict[str, Tensor]:
         """Return the columns at some draws."""
         right = draws.terms
         found = terms(right, with_ratios=self._with_ratios)

@@ -142,7 +142,7 @@ class Collector:
     def _unexplained(self, *, faint: bool = False) -> float:
         """Return the share of the objective's variance that the terms at its noise leave."""
 
-        def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
+        def columns(draws: Draws, _: object) -> dict[str, Tensor]:
             return explaining(draws, shared=self.seen.shares, faint=faint)
 
         left, total = variances(self.samples(columns))

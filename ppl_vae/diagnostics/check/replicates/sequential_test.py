@@ -148,7 +148,7 @@ class SequentialTest:
         return places
 
     def _tabulated(self, *, with_ratios: bool) -> Regression:
-        def columns(draws: Draws, _: Tensor) -> dict[str, Tensor]:
+        def columns(draws: Draws, _: object) -> dict[str, Tensor]:
             return terms(draws.terms, with_ratios=with_ratios)
 
         return self._table(self.collector.samples(columns))
