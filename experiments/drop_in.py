@@ -196,7 +196,9 @@ def compared(expected: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     same = expected["outcome"] == found["outcome"] and expected["error"] == found["error"]
     same = same and expected is not MISSING
     for kind in ("losses", "evaluated"):
-        theirs, ours = ([x for each in r["objects"] for x in each[kind]] for r in (expected, found))
+        theirs, ours = (
+            [x for each in r["objects"] for x in each[kind]] for r in (expected, found)
+        )
         same = same and len(theirs) == len(ours)
         same = same and bool(np.allclose(theirs, ours, rtol=SAME, atol=SAME, equal_nan=True))
     steps = [len(each["losses"]) for each in found["objects"]]

@@ -1,1 +1,1 @@
-"""What `drop_in.py` runs Pyro's tests and examples with."""
+"""What `experiments/drop_in.py` runs Pyro's tests and examples with."""
