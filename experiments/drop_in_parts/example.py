@@ -43,6 +43,7 @@ def main() -> None:
     pyro.set_rng_seed(SEED)
     torch.set_num_threads(1)
     os.chdir(script.parent)
+    sys.path[0] = str(script.parent)
     outcome, error = "passed", ""
     try:
         runpy.run_path(str(script), run_name="__main__")

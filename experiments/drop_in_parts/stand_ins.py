@@ -1,4 +1,4 @@
-"""Files in the place of the data sets that Pyro's examples download: shapes and ranges are theirs."""
+"""Files in the place of data sets that Pyro's examples download, with their shapes and ranges."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ log = getLogger("ppl_vae.inference")
 # After so many traces for arguments of one kind, something changes all the time.
 MAX_TRACES = 4
 MAX_GRAPHS = 8
+MAX_MET = 100
 
 
 class Graphs:
@@ -98,8 +99,6 @@ class Graphs:
         store = pyro.get_param_store()._params
         if any(store.get(name) is not p for name, p in self._parameters.items()):
             return self._none("parameters are new, or were registered anew")
-        if call.strange():
-            return self.give_up(f"an argument is of type {call.strange()}")
         kinds = tuple((p.dtype, p.device) for p in self._parameters.values())
         key = (call.signature(), kinds)
         found = self._steppers.get(key)
@@ -107,10 +106,14 @@ class Graphs:
         if found is not None and why is None:
             self.why_none = None
             return found
+        if strange := call.strange():
+            return self.give_up(f"an argument is of type {strange}, or holds it")
         if found is None and len(self._steppers) >= MAX_GRAPHS:
             return self._none(
                 f"there are graphs for {MAX_GRAPHS} shapes or values of the arguments already"
             )
+        if len(self._met) > MAX_MET:  # keys hold objects, perhaps new ones at every step
+            self._met.clear()
         self._met[key] = self._met.get(key, 0) + 1
         if self._met[key] == 1 and self._steppers:
             return self._none("a further graph is made at the second call of its kind")
@@ -125,7 +128,8 @@ class Graphs:
         model, guide = self._svi.model, self._svi.guide
         plain: Any = deferred(self._loss) if isinstance(self._loss, ELBO) else self._svi
         gradient = partial(plain.loss_and_grads, model, guide)
-        roots = [model, guide, self._loss, *([] if call.data is None else [call.data])]
+        data = [] if call.data is None else [call.data]
+        roots = [model, guide, self._loss, *data, *call.objects()]
         like = self._first()
         trials = [call, self._numbers.at_first(call)] if call.numbers else []
         try:

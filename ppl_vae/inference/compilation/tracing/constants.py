@@ -14,6 +14,8 @@ from torch.fx.experimental.proxy_tensor import (
 )
 from torch.overrides import TorchFunctionMode
 
+from ppl_vae.inference.compilation.tracing.selection import select
+
 # What makes Python values of a tensor's entries.
 _LEAVING = {
     *("item", "tolist", "numpy", "__array__", "__dlpack__", "equal", "allclose", "is_nonzero"),
@@ -67,7 +69,7 @@ class ReadingConstants(TorchFunctionMode):
         if get_proxy_mode() is None:
             return func(*args, **(kwargs or {}))
         if name == "__getitem__":
-            return func(args[0], self._selection(args[1]))
+            return select(args[0], self._selection(args[1]))
         if name not in _LEAVING:
             return func(*args, **(kwargs or {}))
         for value in args:
