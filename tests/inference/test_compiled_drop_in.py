@@ -1,6 +1,7 @@
 """What Pyro users write beside a plain pair: autoguides, enumeration, baselines, numbers."""
 
 import math
+from argparse import Namespace
 from functools import partial
 
 import numpy as np
@@ -346,3 +347,108 @@ def test_lbfgs_is_refused():
     optim = PyroOptim(torch.optim.LBFGS, {"lr": 0.1})
     with pytest.raises(NotImplementedError, match="LBFGS, which calls the loss itself"):
         CompiledSVI(weighted, weighted_guide, optim, Trace_ELBO())
+
+
+def by_settings(x, settings):
+    scale = getattr(settings, "scale", 1.0) + sum(settings.more)
+    loc = pyro.param("loc", torch.tensor(0.3))
+    pyro.sample("z", dist.Normal(loc, scale))
+    with pyro.plate("data", len(x), subsample_size=settings.batch_size) as index:
+        pyro.sample("x", dist.Normal(loc * settings.weights[0], scale), obs=x[index, 0])
+
+
+def by_settings_guide(x, settings):
+    scale = pyro.param("scale", torch.tensor(0.7), constraint=dist.constraints.positive)
+    pyro.sample("z", dist.Normal(scale, settings.half(2.0)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda settings: None,
+        lambda settings: setattr(settings, "batch_size", 3),
+        lambda settings: setattr(settings, "scale", 2.0),
+        lambda settings: settings.more.append(0.5),
+        lambda settings: settings.weights[0].mul_(2),
+        lambda settings: settings.weights.__setitem__(0, torch.tensor(4.0)),
+    ],
+    ids=["none", "number", "new attribute", "longer list", "tensor in place", "other tensor"],
+)
+def test_an_object_among_the_arguments_is_watched(change):
+    made = []
+
+    def call(step):
+        if step == 0:
+            made[:] = [Namespace(batch_size=4, more=[0.1], half=lambda x: x / 2)]
+            made[0].weights = [torch.tensor(1.5)]
+        if step == 3:
+            change(made[0])
+        return (DATA, made[0]), {}
+
+    compiled, svi = both(by_settings, lambda _: by_settings_guide, call=call)
+    assert compiled == NUM_STEPS - 1, svi.why_eager
+
+
+class Settings:
+    def __init__(self, number):
+        self.number = number
+
+    def weight(self, number):
+        return self.number * number
+
+
+def test_functions_made_anew_for_each_step_are_arguments():
+    """Their numbers become inputs; a method is the same one whenever it is looked up."""
+    settings = Settings(0.5)
+    model, guide = with_weight(lambda functions: functions[0](functions[1](2.0)))
+    compiled, svi = both(
+        model,
+        lambda _: guide,
+        call=lambda step: ((DATA, [partial(pow, 0.1 + step / 10), settings.weight]), {}),
+    )
+    assert compiled == NUM_STEPS - 1, svi.why_eager
+    assert len(svi._graphs) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: np.ones(2), lambda: iter([1]), lambda: {1}, lambda: torch.Generator()],
+    ids=["array", "iterator", "set", "generator"],
+)
+def test_an_argument_that_may_change_unseen_is_left_to_pyro(make):
+    model, guide = with_weight(lambda _: 1.0)
+    settings = Namespace(parts=[make()])
+    _, svi = both(model, lambda _: guide, call=lambda step: ((DATA, settings), {}))
+    assert "an argument is of type" in svi.why_eager
+
+
+def test_a_new_object_at_every_step_is_left_to_pyro():
+    model, guide = with_weight(lambda settings: settings.weight)
+    compiled, svi = both(
+        model, lambda _: guide, call=lambda step: ((DATA, Namespace(weight=0.1 + step)), {})
+    )
+    assert compiled == 1
+    assert "second call of its kind" in svi.why_eager
+
+
+def one_of_several(x):
+    locs = pyro.param("locs", torch.tensor([[-1.0, 0.0, 1.0], [2.0, 0.5, 0.3]]))
+    logits = pyro.param("logits", torch.tensor([0.1, -0.2, 0.3]))
+    row = pyro.sample("row", dist.Bernoulli(0.5)).long()
+    total = locs[row].sum() + locs[-1, 0]
+    for i in range(len(x)):
+        k = pyro.sample(f"k{i}", dist.Categorical(logits=torch.zeros(3)))
+        loc = locs[row, k] + locs[:, k].sum() + locs[..., k, None][0, 0] * total
+        pyro.sample(f"x{i}", dist.Normal(loc, 1.0 + logits[k].exp()), obs=x[i, 0])
+
+
+def one_of_several_guide(x):
+    pyro.sample("row", dist.Bernoulli(pyro.param("half", torch.tensor(0.4))))
+    for i in range(len(x)):
+        probs = pyro.param(f"probs{i}", torch.ones(3) / 3, constraint=dist.constraints.simplex)
+        pyro.sample(f"k{i}", dist.Categorical(probs))
+
+
+def test_a_draw_is_an_index():
+    compiled, svi = both(one_of_several, lambda _: one_of_several_guide)
+    assert compiled == NUM_STEPS - 1, svi.why_eager
