@@ -89,8 +89,11 @@ def main(
         folder = Path(name)
         if examples and pyro is not None:
             shutil.copytree(pyro / "examples", folder / "examples")
-            table = pd.DataFrame(of_examples(folder, backend, only))
-            table.to_csv(out / "examples.csv", index=False)
+            rows = []
+            for row in of_examples(folder, backend, only):
+                rows.append(row)
+                table = pd.DataFrame(rows).round(1)
+                table.to_csv(out / "examples.csv", index=False)  # what there is, if it ends early
             print(table.to_string(index=False))
             raise typer.Exit(int(bool((table["result"] == "different").any())))
         if smoke or pyro is None:
