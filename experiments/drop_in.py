@@ -89,7 +89,7 @@ def main(
         folder = Path(name)
         if examples and pyro is not None:
             shutil.copytree(pyro / "examples", folder / "examples")
-            rows = []
+            rows, table = [], pd.DataFrame({"result": []})
             for row in of_examples(folder, backend, only):
                 rows.append(row)
                 table = pd.DataFrame(rows).round(1)

@@ -25,6 +25,7 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     mnist(folder / "MNIST" / "raw", random)
+    (folder / "MNISTCached").symlink_to(folder / "MNIST")  # a subclass looks here
     faces = random.integers(0, 256, (NUM_FACES, 64 * 64))
     np.savetxt(folder / "faces_training.csv", faces, fmt="%d", delimiter=",")
     scenes(folder / "multi_mnist_uint8.npz", random)
