@@ -154,7 +154,8 @@ def of_examples(folder: Path, backend: str, only: str) -> Iterator[dict[str, Any
     """Yield a row for each of Pyro's example scripts whose name contains `only`."""
     # Scripts keep what they download in the home folder where they see that nobody looks on.
     stand_ins.write(folder / ".data")
-    (folder / "examples" / "data").symlink_to(folder / ".data")
+    for place in ("data", "vae/data"):
+        (folder / "examples" / place).symlink_to(folder / ".data")
     listed = {each.split()[0] for each in WITH_SVI} | NOT_RUN.keys()
     others = {
         str(path.relative_to(folder / "examples")): "unknown to this study"

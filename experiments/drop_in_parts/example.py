@@ -13,7 +13,6 @@ import os
 import runpy
 import sys
 import traceback
-import types
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -22,9 +21,8 @@ import torch
 
 from drop_in_parts.recorded import install, made
 
-# Libraries that scripts import but do not use as they are called here: one draws in a browser,
-# one downloads.
-UNUSED = ("visdom", "wget")
+# Libraries that scripts draw or download with: neither is looked at here.
+UNUSED = ("seaborn", "visdom", "wget")
 SEED = 0
 
 
@@ -34,9 +32,7 @@ def main() -> None:
     sys.argv = sys.argv[1:]
     install()
     for name in UNUSED:
-        module = types.ModuleType(name)
-        module.__dict__.update(Visdom=MagicMock())
-        sys.modules.setdefault(name, module)
+        sys.modules.setdefault(name, MagicMock())
     # The scripts ask for the version of their own release; that of the library may be later.
     pyro.__version__ = "1.9.1"
     # Scripts read saved files and draw without a seed; some set one of their own.

@@ -18,9 +18,11 @@ from pyro.infer import (
     Trace_ELBO,
     TraceEnum_ELBO,
     TraceGraph_ELBO,
+    TraceMeanField_ELBO,
     config_enumerate,
 )
 from pyro.infer import autoguide as auto
+from pyro.infer.util import torch_item
 from pyro.ops.indexing import Vindex
 from pyro.optim import Adam, ClippedAdam, ExponentialLR, PyroOptim
 
@@ -452,3 +454,47 @@ def one_of_several_guide(x):
 def test_a_draw_is_an_index():
     compiled, svi = both(one_of_several, lambda _: one_of_several_guide)
     assert compiled == NUM_STEPS - 1, svi.why_eager
+
+
+def scored(x):
+    loc = pyro.param("loc", torch.tensor(0.3))
+    with pyro.plate("data", len(x)):
+        bit = pyro.sample("bit", dist.Bernoulli(0.4))
+        z = pyro.sample("z", dist.Normal(loc, 1.0))
+        pyro.sample("x", dist.Normal(z + bit, 1.0), obs=x[:, 0])
+
+
+def scored_guide(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("bit", dist.Bernoulli(pyro.param("half", torch.tensor(0.5))))
+        pyro.sample("z", dist.Normal(pyro.param("mean", torch.tensor(0.1)), 0.9))
+
+
+def penalised(elbo):
+    def loss(model, guide, x):
+        penalty = pyro.param("loc", torch.tensor(0.3)).square()
+        return elbo.differentiable_loss(model, guide, x) + penalty
+
+    return loss
+
+
+ESTIMATED = [
+    (Trace_ELBO, scored, scored_guide),
+    (TraceMeanField_ELBO, weighted, weighted_guide),
+]
+
+
+@pytest.mark.parametrize("how", [penalised, lambda elbo: elbo.differentiable_loss])
+@pytest.mark.parametrize(("cls", "model", "guide"), ESTIMATED)
+def test_a_loss_function_with_an_estimator_in_it(how, cls, model, guide):
+    compiled, svi = both(model, lambda _: guide, lambda: how(cls(num_particles=2)))
+    assert compiled == NUM_STEPS - 1, svi.why_eager
+
+
+def test_a_loss_function_that_needs_a_number_is_left_to_pyro():
+    def loss(model, guide, x):
+        value = Trace_ELBO().differentiable_loss(model, guide, x)
+        return value * (2.0 if torch_item(value) > 25 else 1.0)
+
+    _, svi = both(scored, lambda _: scored_guide, lambda: loss)
+    assert "reads a tensor's value in Python" in svi.why_eager

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import torch
+from pyro.infer.util import torch_item
+from pyro.util import warn_if_nan
 from torch.fx import Node
 from torch.fx.experimental.proxy_tensor import (
     disable_proxy_modes_tracing,
@@ -21,6 +25,9 @@ _LEAVING = {
     *("item", "tolist", "numpy", "__array__", "__dlpack__", "equal", "allclose", "is_nonzero"),
     *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__"),
 }
+# Where Pyro's estimators read numbers only to add them up, or to warn of NaN. A loss function of a
+# user's own calls these, where `deferred` cannot replace them.
+_ADDS_UP, _WARNS = torch_item.__code__, warn_if_nan.__code__
 
 
 class UntraceableError(Exception):
@@ -70,8 +77,15 @@ class ReadingConstants(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if name == "__getitem__":
             return select(args[0], self._selection(args[1]))
+        if name == "register_hook" and _reader() is _WARNS:
+            return None
         if name not in _LEAVING:
             return func(*args, **(kwargs or {}))
+        reader = _reader()
+        if reader is _WARNS:
+            return False
+        if reader is _ADDS_UP:  # whoever needs a number of what is returned is refused then
+            return args[0].detach()
         for value in args:
             if isinstance(value, torch.Tensor) and self._varies(value):
                 raise UntraceableError(
@@ -128,6 +142,14 @@ class ReadingConstants(TorchFunctionMode):
             with disable_proxy_modes_tracing():
                 self.kept.append(WholeNumbers(tensor))
         return False
+
+
+def _reader() -> CodeType | None:
+    """Return the code that called an operation, below the modes that it passed through."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_name == "__torch_function__":
+        frame = frame.f_back
+    return frame and frame.f_code
 
 
 def _is_whole(tensor: torch.Tensor) -> bool:
