@@ -498,3 +498,63 @@ def test_a_loss_function_that_needs_a_number_is_left_to_pyro():
 
     _, svi = both(scored, lambda _: scored_guide, lambda: loss)
     assert "reads a tensor's value in Python" in svi.why_eager
+
+
+def labelled(x, y=None):
+    """Either network is registered at each step, and used only where the labels are unknown."""
+    with pyro.plate("data", len(x)):
+        y = pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(y + z, 1.0), obs=x[:, 0])
+
+
+def labelled_guide(networks, x, y=None):
+    pyro.module("networks", networks)
+    with pyro.plate("data", len(x)):
+        if y is None:
+            pyro.sample("y", dist.Normal(networks[0](x)[:, 0], 1.0))
+        pyro.sample("z", dist.Normal(networks[1](x)[:, 0], 1.0))
+
+
+@pytest.mark.parametrize(
+    "optim",
+    [
+        lambda: Adam({"lr": 0.01}),
+        lambda: PyroOptim(torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.9}),
+    ],
+    ids=["in the graph", "by itself"],
+)
+@pytest.mark.parametrize("known", ["010101", "100100", "001101"])
+def test_a_parameter_that_a_step_only_registers_goes_on_by_its_momentum(known, optim):
+    def guide(_):
+        networks = torch.nn.ModuleList([torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)])
+        return partial(labelled_guide, networks)
+
+    compiled, svi = both(
+        labelled,
+        guide,
+        call=lambda step: ((DATA, DATA[:, 1] if known[step] == "1" else None), {}),
+        optim=optim,
+    )
+    assert compiled >= NUM_STEPS - 3, svi.why_eager
+
+
+def grown(x, number):
+    """Each number has a parameter of its own, drawn when it is first met."""
+    loc = pyro.param(f"loc{number}", lambda: torch.randn(()))
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z + loc, 1.0), obs=x[:, 0])
+
+
+def grown_guide(x, number):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(pyro.param("mean", torch.tensor(0.1)), 1.0))
+
+
+@pytest.mark.parametrize("numbers", ["011111", "001011", "010011"])
+def test_a_parameter_of_a_later_step_is_met_by_pyro_first(numbers):
+    compiled, svi = both(
+        grown, lambda _: grown_guide, call=lambda step: ((DATA, numbers[step]), {})
+    )
+    assert compiled >= 1, svi.why_eager

@@ -145,9 +145,12 @@ class ReadingConstants(TorchFunctionMode):
 
 
 def _reader() -> CodeType | None:
-    """Return the code that called an operation, below the modes that it passed through."""
-    frame = sys._getframe(2)
-    while frame is not None and frame.f_code.co_name == "__torch_function__":
+    """Return the code that asked for an operation, outside of torch and of modes like this one."""
+    frame = sys._getframe(1)
+    while frame is not None and (
+        frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
+        or frame.f_code.co_name == "__torch_function__"
+    ):
         frame = frame.f_back
     return frame and frame.f_code
 
