@@ -206,7 +206,7 @@ def step_alone(
     if isinstance(optimizer, Optimizer):
         optimizer.step()
     else:
-        optimizer(trained)
+        optimizer(list(trained))
         zero_grads(trained)  # Pyro's next step would add to them
 
 
