@@ -558,3 +558,30 @@ def test_a_parameter_of_a_later_step_is_met_by_pyro_first(numbers):
         grown, lambda _: grown_guide, call=lambda step: ((DATA, numbers[step]), {})
     )
     assert compiled >= 1, svi.why_eager
+
+
+class Trainer:
+    """A model, its guide, and who trains them, in one object."""
+
+    def __init__(self, cls, **options):
+        self.weight = 0.5
+        self.svi = cls(self.model, self.guide, Adam({"lr": 0.01}), Trace_ELBO(), **options)
+
+    def model(self, x):
+        return weighted(x, self.weight)
+
+    def guide(self, x):
+        return weighted_guide(x, self.weight)
+
+
+def test_an_object_may_hold_its_own_svi():
+    losses = []
+    for cls, options in ((SVI, {}), (CompiledSVI, {"backend": "eager"})):
+        pyro.clear_param_store()
+        torch.manual_seed(0)
+        trainer = Trainer(cls, **options)
+        losses.append([trainer.svi.step(DATA[: 8 - step // 3]) for step in range(8)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-12)
+    assert trainer.svi.is_compiled
+    assert len(trainer.svi._graphs) == 3
+    assert set(trainer.svi._graphs._traces.values()) == {1}

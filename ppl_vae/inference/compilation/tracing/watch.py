@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from pyro.infer import SVI
 from pyro.infer.autoguide.guides import AutoGuide
 from pyro.poutine.lift_messenger import LiftMessenger
 from pyro.poutine.trace_messenger import TraceMessenger
@@ -79,7 +80,9 @@ class Watch:
                 holder[key] = old
 
     def _visit(self, item: object) -> None:
-        if isinstance(item, _PLAIN) or isinstance(item, Tensor) or id(item) in self._seen:
+        if isinstance(item, (*_PLAIN, Tensor)) or id(item) in self._seen:
+            return
+        if isinstance(item, SVI):  # a trainer's own: its counts change at each step
             return
         self._seen[id(item)] = item
         if isinstance(item, types.MethodType):
