@@ -1,10 +1,11 @@
-"""Is CompiledSVI a drop-in for SVI? Pyro's own tests run with both.
+"""Is CompiledSVI a drop-in for SVI? Pyro's own tests and examples run with both.
 
     python experiments/drop_in.py --pyro DIR
+    python experiments/drop_in.py --pyro DIR --examples
 
 DIR is a copy of Pyro's repository (https://github.com/pyro-ppl/pyro); nothing of it is kept here.
-Each test runs once as it is and once with ``CompiledSVI`` in the place of ``SVI``; that it passes
-or not, and the loss of every step, must be the same.
+Each test, or example script, runs once as it is and once with ``CompiledSVI`` in the place of
+``SVI``; that it passes or not, and the loss of every step, must be the same.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import typer
+from drop_in_parts import stand_ins
+from drop_in_parts.examples import NOT_RUN, WITH_SVI
 
 from ppl_vae import plots
 
@@ -39,6 +43,9 @@ FILES = (
 SAME = 1e-6
 # From the third step on a step is one of many: the first is Pyro's, the second is traced.
 FIRST_STEPS = 2
+# Of one example, in seconds.
+LONGEST = 900
+MISSING: dict[str, Any] = {"outcome": "no result", "error": "", "objects": []}
 SMOKE = """
 import pyro, pyro.distributions as dist, torch
 from pyro.infer import SVI, Trace_ELBO
@@ -71,14 +78,24 @@ def main(
         "out/drop_in"
     ),
     *,
+    examples: Annotated[bool, typer.Option("--examples", help="Scripts, not tests.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="One small test of our own.")] = False,
 ) -> None:
-    """Write one row a test and one a file; the exit code is 1 if a result differs."""
+    """Write one row a test and one a file, or one an example; exit code 1 if a result differs."""
     if pyro is None and not smoke:
         raise typer.BadParameter("a copy of Pyro's repository is needed: pass --pyro DIR")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if examples and pyro is not None:
+            shutil.copytree(pyro / "examples", folder / "examples")
+            rows, table = [], pd.DataFrame({"result": []})
+            for row in of_examples(folder, backend, only):
+                rows.append(row)
+                table = pd.DataFrame(rows).round(1)
+                table.to_csv(out / "examples.csv", index=False)  # what there is, if it ends early
+            print(table.to_string(index=False))
+            raise typer.Exit(int(bool((table["result"] == "different").any())))
         if smoke or pyro is None:
             (folder / "test_smoke.py").write_text(SMOKE.format(seed=seed))
             files = ["test_smoke.py"]
@@ -101,47 +118,112 @@ def both(folder: Path, file: str, backend: str, select: str, jobs: int) -> list[
     """Return a row for each test of a file, run with Pyro's class and with ours."""
     expected, found = (run(folder, file, each, select, jobs) for each in ("pyro", backend))
     return [
-        {"file": Path(file).name, "test": name.partition("::")[2], **compared(row, found[name])}
-        for name, row in expected.items()
+        {
+            "file": Path(file).name,
+            "test": name.partition("::")[2],
+            **compared(expected.get(name, MISSING), found.get(name, MISSING)),
+        }
+        for name in {**expected, **found}
     ]
 
 
 def run(folder: Path, file: str, backend: str, select: str, jobs: int) -> dict[str, Any]:
     """Run a file's tests in a process; return what they did, by their names."""
     rows = folder / f"{Path(file).stem}-{backend}.jsonl"
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-n", str(jobs)]
+    command += ["-p", "drop_in_parts.recording", "-p", "no:cacheprovider", "-k", select, file]
+    environment = surroundings(backend, rows)
+    subprocess.run(command, cwd=folder, env=environment, check=False, stdout=subprocess.DEVNULL)
+    lines = rows.read_text().splitlines() if rows.exists() else []
+    return {row["test"]: row for row in map(json.loads, lines)}
+
+
+def surroundings(backend: str, rows: Path) -> dict[str, str]:
+    """Return the environment of a process that records what a class does."""
     paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
-    environment = {
+    return {
         **os.environ,
         "DROP_IN_BACKEND": backend,
         "DROP_IN_ROWS": str(rows),
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-n", str(jobs)]
-    command += ["-p", "drop_in_parts.recording", "-p", "no:cacheprovider", "-k", select, file]
-    subprocess.run(command, cwd=folder, env=environment, check=False, stdout=subprocess.DEVNULL)
-    lines = rows.read_text().splitlines() if rows.exists() else []
-    return {row["test"]: row for row in map(json.loads, lines)}
+
+
+def of_examples(folder: Path, backend: str, only: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each of Pyro's example scripts whose name contains `only`."""
+    # Scripts keep what they download in the home folder where they see that nobody looks on.
+    stand_ins.write(folder / ".data")
+    for place in ("data", "vae/data"):
+        (folder / "examples" / place).symlink_to(folder / ".data")
+    listed = {each.split()[0] for each in WITH_SVI} | NOT_RUN.keys()
+    others = {
+        str(path.relative_to(folder / "examples")): "unknown to this study"
+        for path in (folder / "examples").rglob("*.py")
+        if "__main__" in path.read_text()
+    }
+    reasons = {**{name: why for name, why in others.items() if name not in listed}, **NOT_RUN}
+    for command in (each for each in WITH_SVI if only in each):
+        expected, found = (run_example(folder, command, each) for each in ("pyro", backend))
+        row = {"example": command, **compared(expected, found)}
+        print(row["example"], row["result"], row["kind"], row["why"], flush=True)
+        yield row
+    for name in sorted(name for name in reasons if only in name):
+        yield {"example": name, "result": "not run", "why": reasons[name]}
+
+
+def run_example(folder: Path, command: str, backend: str) -> dict[str, Any]:
+    """Run a script in a process; return what it did."""
+    rows = folder / "example.json"
+    rows.unlink(missing_ok=True)
+    script, *arguments = command.split()
+    environment = {**surroundings(backend, rows), "HOME": str(folder), "CI": "1"}
+    environment["MPLBACKEND"] = "agg"
+    with (folder / f"{backend}.log").open("a") as log:
+        try:
+            subprocess.run(
+                [sys.executable, "-W", "ignore", "-m", "drop_in_parts.example"]
+                + [str(folder / "examples" / script), *arguments],
+                env=environment,
+                check=False,
+                stdout=log,
+                stderr=log,
+                timeout=LONGEST,
+            )
+        except subprocess.TimeoutExpired:
+            return {**MISSING, "error": f"more than {LONGEST} s"}
+    return json.loads(rows.read_text()) if rows.exists() else MISSING
 
 
 def compared(expected: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Return whether two runs of a test did the same, and how ours took its steps."""
-    losses, ours = (
-        [loss for each in row["objects"] for loss in each["losses"]] for row in (expected, found)
-    )
-    same = expected["outcome"] == found["outcome"] and len(losses) == len(ours)
-    same = same and bool(np.allclose(losses, ours, rtol=SAME, atol=SAME, equal_nan=True))
+    """Return whether two runs did the same, and how ours took its steps."""
+    same = expected["outcome"] == found["outcome"] and expected["error"] == found["error"]
+    same = same and expected is not MISSING
+    for kind in ("losses", "evaluated"):
+        theirs, ours = (
+            [x for each in r["objects"] for x in each[kind]] for r in (expected, found)
+        )
+        same = same and len(theirs) == len(ours)
+        same = same and bool(np.allclose(theirs, ours, rtol=SAME, atol=SAME, equal_nan=True))
+    result = "same" if same else "different"
     steps = [len(each["losses"]) for each in found["objects"]]
+    if same and expected["error"] and not any(steps):
+        result = "not run"
+    compiled = sum(each["compiled"] for each in found["objects"])
     if not any(steps):
         kind = "no step"
     elif max(steps) < FIRST_STEPS:
         kind = "one step"
     else:
-        kind = "compiled" if any(each["compiled"] for each in found["objects"]) else "by Pyro"
+        kind = "compiled" if compiled else "by Pyro"
+    outcomes = dict.fromkeys((expected["outcome"], found["outcome"]))
+    errors = dict.fromkeys(row["error"] for row in (expected, found) if row["error"])
     return {
-        "outcome": expected["outcome"],
-        "result": "same" if same else "different",
+        "outcome": " / ".join(outcomes),
+        "error": " / ".join(errors),
+        "result": result,
         "steps": sum(steps),
+        "compiled": compiled,
         "kind": kind,
         "why": next((each["why"] for each in found["objects"] if each["why"]), ""),
         "pyro ms": milliseconds(expected),

@@ -1,6 +1,7 @@
 """What Pyro users write beside a plain pair: autoguides, enumeration, baselines, numbers."""
 
 import math
+from argparse import Namespace
 from functools import partial
 
 import numpy as np
@@ -17,9 +18,11 @@ from pyro.infer import (
     Trace_ELBO,
     TraceEnum_ELBO,
     TraceGraph_ELBO,
+    TraceMeanField_ELBO,
     config_enumerate,
 )
 from pyro.infer import autoguide as auto
+from pyro.infer.util import torch_item
 from pyro.ops.indexing import Vindex
 from pyro.optim import Adam, ClippedAdam, ExponentialLR, PyroOptim
 
@@ -346,3 +349,239 @@ def test_lbfgs_is_refused():
     optim = PyroOptim(torch.optim.LBFGS, {"lr": 0.1})
     with pytest.raises(NotImplementedError, match="LBFGS, which calls the loss itself"):
         CompiledSVI(weighted, weighted_guide, optim, Trace_ELBO())
+
+
+def by_settings(x, settings):
+    scale = getattr(settings, "scale", 1.0) + sum(settings.more)
+    loc = pyro.param("loc", torch.tensor(0.3))
+    pyro.sample("z", dist.Normal(loc, scale))
+    with pyro.plate("data", len(x), subsample_size=settings.batch_size) as index:
+        pyro.sample("x", dist.Normal(loc * settings.weights[0], scale), obs=x[index, 0])
+
+
+def by_settings_guide(x, settings):
+    scale = pyro.param("scale", torch.tensor(0.7), constraint=dist.constraints.positive)
+    pyro.sample("z", dist.Normal(scale, settings.half(2.0)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda settings: None,
+        lambda settings: setattr(settings, "batch_size", 3),
+        lambda settings: setattr(settings, "scale", 2.0),
+        lambda settings: settings.more.append(0.5),
+        lambda settings: settings.weights[0].mul_(2),
+        lambda settings: settings.weights.__setitem__(0, torch.tensor(4.0)),
+    ],
+    ids=["none", "number", "new attribute", "longer list", "tensor in place", "other tensor"],
+)
+def test_an_object_among_the_arguments_is_watched(change):
+    made = []
+
+    def call(step):
+        if step == 0:
+            made[:] = [Namespace(batch_size=4, more=[0.1], half=lambda x: x / 2)]
+            made[0].weights = [torch.tensor(1.5)]
+        if step == 3:
+            change(made[0])
+        return (DATA, made[0]), {}
+
+    compiled, svi = both(by_settings, lambda _: by_settings_guide, call=call)
+    assert compiled == NUM_STEPS - 1, svi.why_eager
+
+
+class Settings:
+    def __init__(self, number):
+        self.number = number
+
+    def weight(self, number):
+        return self.number * number
+
+
+def test_functions_made_anew_for_each_step_are_arguments():
+    """Their numbers become inputs; a method is the same one whenever it is looked up."""
+    settings = Settings(0.5)
+    model, guide = with_weight(lambda functions: functions[0](functions[1](2.0)))
+    compiled, svi = both(
+        model,
+        lambda _: guide,
+        call=lambda step: ((DATA, [partial(pow, 0.1 + step / 10), settings.weight]), {}),
+    )
+    assert compiled == NUM_STEPS - 1, svi.why_eager
+    assert len(svi._graphs) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: np.ones(2), lambda: iter([1]), lambda: {1}, lambda: torch.Generator()],
+    ids=["array", "iterator", "set", "generator"],
+)
+def test_an_argument_that_may_change_unseen_is_left_to_pyro(make):
+    model, guide = with_weight(lambda _: 1.0)
+    settings = Namespace(parts=[make()])
+    _, svi = both(model, lambda _: guide, call=lambda step: ((DATA, settings), {}))
+    assert "an argument is of type" in svi.why_eager
+
+
+def test_a_new_object_at_every_step_is_left_to_pyro():
+    model, guide = with_weight(lambda settings: settings.weight)
+    compiled, svi = both(
+        model, lambda _: guide, call=lambda step: ((DATA, Namespace(weight=0.1 + step)), {})
+    )
+    assert compiled == 1
+    assert "second call of its kind" in svi.why_eager
+
+
+def one_of_several(x):
+    locs = pyro.param("locs", torch.tensor([[-1.0, 0.0, 1.0], [2.0, 0.5, 0.3]]))
+    logits = pyro.param("logits", torch.tensor([0.1, -0.2, 0.3]))
+    row = pyro.sample("row", dist.Bernoulli(0.5)).long()
+    total = locs[row].sum() + locs[-1, 0]
+    for i in range(len(x)):
+        k = pyro.sample(f"k{i}", dist.Categorical(logits=torch.zeros(3)))
+        loc = locs[row, k] + locs[:, k].sum() + locs[..., k, None][0, 0] * total
+        pyro.sample(f"x{i}", dist.Normal(loc, 1.0 + logits[k].exp()), obs=x[i, 0])
+
+
+def one_of_several_guide(x):
+    pyro.sample("row", dist.Bernoulli(pyro.param("half", torch.tensor(0.4))))
+    for i in range(len(x)):
+        probs = pyro.param(f"probs{i}", torch.ones(3) / 3, constraint=dist.constraints.simplex)
+        pyro.sample(f"k{i}", dist.Categorical(probs))
+
+
+def test_a_draw_is_an_index():
+    compiled, svi = both(one_of_several, lambda _: one_of_several_guide)
+    assert compiled == NUM_STEPS - 1, svi.why_eager
+
+
+def scored(x):
+    loc = pyro.param("loc", torch.tensor(0.3))
+    with pyro.plate("data", len(x)):
+        bit = pyro.sample("bit", dist.Bernoulli(0.4))
+        z = pyro.sample("z", dist.Normal(loc, 1.0))
+        pyro.sample("x", dist.Normal(z + bit, 1.0), obs=x[:, 0])
+
+
+def scored_guide(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("bit", dist.Bernoulli(pyro.param("half", torch.tensor(0.5))))
+        pyro.sample("z", dist.Normal(pyro.param("mean", torch.tensor(0.1)), 0.9))
+
+
+def penalised(elbo):
+    def loss(model, guide, x):
+        penalty = pyro.param("loc", torch.tensor(0.3)).square()
+        return elbo.differentiable_loss(model, guide, x) + penalty
+
+    return loss
+
+
+ESTIMATED = [
+    (Trace_ELBO, scored, scored_guide),
+    (TraceMeanField_ELBO, weighted, weighted_guide),
+]
+
+
+@pytest.mark.parametrize("how", [penalised, lambda elbo: elbo.differentiable_loss])
+@pytest.mark.parametrize(("cls", "model", "guide"), ESTIMATED)
+def test_a_loss_function_with_an_estimator_in_it(how, cls, model, guide):
+    compiled, svi = both(model, lambda _: guide, lambda: how(cls(num_particles=2)))
+    assert compiled == NUM_STEPS - 1, svi.why_eager
+
+
+def test_a_loss_function_that_needs_a_number_is_left_to_pyro():
+    def loss(model, guide, x):
+        value = Trace_ELBO().differentiable_loss(model, guide, x)
+        return value * (2.0 if torch_item(value) > 25 else 1.0)
+
+    _, svi = both(scored, lambda _: scored_guide, lambda: loss)
+    assert "reads a tensor's value in Python" in svi.why_eager
+
+
+def labelled(x, y=None):
+    """Either network is registered at each step, and used only where the labels are unknown."""
+    with pyro.plate("data", len(x)):
+        y = pyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(y + z, 1.0), obs=x[:, 0])
+
+
+def labelled_guide(networks, x, y=None):
+    pyro.module("networks", networks)
+    with pyro.plate("data", len(x)):
+        if y is None:
+            pyro.sample("y", dist.Normal(networks[0](x)[:, 0], 1.0))
+        pyro.sample("z", dist.Normal(networks[1](x)[:, 0], 1.0))
+
+
+@pytest.mark.parametrize(
+    "optim",
+    [
+        lambda: Adam({"lr": 0.01}),
+        lambda: PyroOptim(torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.9}),
+    ],
+    ids=["in the graph", "by itself"],
+)
+@pytest.mark.parametrize("known", ["010101", "100100", "001101"])
+def test_a_parameter_that_a_step_only_registers_goes_on_by_its_momentum(known, optim):
+    def guide(_):
+        networks = torch.nn.ModuleList([torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)])
+        return partial(labelled_guide, networks)
+
+    compiled, svi = both(
+        labelled,
+        guide,
+        call=lambda step: ((DATA, DATA[:, 1] if known[step] == "1" else None), {}),
+        optim=optim,
+    )
+    assert compiled >= NUM_STEPS - 3, svi.why_eager
+
+
+def grown(x, number):
+    """Each number has a parameter of its own, drawn when it is first met."""
+    loc = pyro.param(f"loc{number}", lambda: torch.randn(()))
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z + loc, 1.0), obs=x[:, 0])
+
+
+def grown_guide(x, number):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(pyro.param("mean", torch.tensor(0.1)), 1.0))
+
+
+@pytest.mark.parametrize("numbers", ["011111", "001011", "010011"])
+def test_a_parameter_of_a_later_step_is_met_by_pyro_first(numbers):
+    compiled, svi = both(
+        grown, lambda _: grown_guide, call=lambda step: ((DATA, numbers[step]), {})
+    )
+    assert compiled >= 1, svi.why_eager
+
+
+class Trainer:
+    """A model, its guide, and who trains them, in one object."""
+
+    def __init__(self, cls, **options):
+        self.weight = 0.5
+        self.svi = cls(self.model, self.guide, Adam({"lr": 0.01}), Trace_ELBO(), **options)
+
+    def model(self, x):
+        return weighted(x, self.weight)
+
+    def guide(self, x):
+        return weighted_guide(x, self.weight)
+
+
+def test_an_object_may_hold_its_own_svi():
+    losses = []
+    for cls, options in ((SVI, {}), (CompiledSVI, {"backend": "eager"})):
+        pyro.clear_param_store()
+        torch.manual_seed(0)
+        trainer = Trainer(cls, **options)
+        losses.append([trainer.svi.step(DATA[: 8 - step // 3]) for step in range(8)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-12)
+    assert trainer.svi.is_compiled
+    assert len(trainer.svi._graphs) == 3
+    assert set(trainer.svi._graphs._traces.values()) == {1}

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ppl_vae.batch import Batch, as_batch
+from ppl_vae.inference.compilation.objects import PLAIN, key_of, opened, strange_parts
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
-
-_STATIC = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 
 
 @dataclass
@@ -37,7 +36,9 @@ class Call:
 
     @cached_property
     def _flat(self) -> tuple[list[Any], Any]:
-        return pytree.tree_flatten(() if self.index is not None else (self.args, self.kwargs))
+        if self.index is not None:
+            return pytree.tree_flatten(())
+        return pytree.tree_flatten(opened((self.args, self.kwargs)))
 
     @property
     def structure(self) -> Hashable:
@@ -62,8 +63,11 @@ class Call:
 
     def strange(self) -> str:
         """Return the types of arguments of which a graph cannot know whether they change."""
-        kinds = {type(v).__name__ for v in self._flat[0] if not isinstance(v, (*_STATIC, Tensor))}
-        return ", ".join(sorted(kinds))
+        return ", ".join(sorted(strange_parts(self._flat[0])))
+
+    def objects(self) -> list[object]:
+        """Return the arguments whose own state the graph holds."""
+        return [v for v in self._flat[0] if not isinstance(v, (*PLAIN, Tensor))]
 
     def signature(self) -> Hashable:
         """Return a key for everything that is not an input of the graph."""
@@ -71,7 +75,7 @@ class Call:
             tensors = self.data.tensors if isinstance(self.data, Batch) else [self.data]
             return tuple(map(id, tensors)), _kind(self.index)
         return self._flat[1], tuple(
-            _kind(v) if self._is_input(place, v) else (type(v), v)
+            _kind(v) if self._is_input(place, v) else key_of(v)
             for place, v in enumerate(self._flat[0])
         )
 
@@ -88,7 +92,8 @@ class Call:
 
     def loss_of(self, gradient: Callable[..., Any]) -> Any:  # noqa: ANN401
         """Return what `gradient` returns for these arguments, numbers as they are."""
-        args, kwargs = pytree.tree_map(_alias, (self.args, self.kwargs))
+        leaves, tree = self._flat
+        args, kwargs = pytree.tree_unflatten([_alias(v) for v in leaves], tree)
         return gradient(*args, **kwargs)
 
     def unhashable(self) -> Call:

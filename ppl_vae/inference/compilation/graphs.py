@@ -13,6 +13,7 @@ from pyro.infer import ELBO, SVI
 from torch import Tensor
 
 from ppl_vae.inference.compilation.call import Call, Numbers
+from ppl_vae.inference.compilation.idle import NewParameterError, with_idle
 from ppl_vae.inference.compilation.inductor.precision import autocast
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
@@ -23,6 +24,7 @@ log = getLogger("ppl_vae.inference")
 # After so many traces for arguments of one kind, something changes all the time.
 MAX_TRACES = 4
 MAX_GRAPHS = 8
+MAX_MET = 100
 
 
 class Graphs:
@@ -54,6 +56,7 @@ class Graphs:
         self._gave_up = False
         self._parameters: dict[str, Tensor] = {}
         self._steppers: dict[object, Stepper] = {}
+        self._idle: dict[object, list[Tensor]] = {}
         self._met: dict[object, int] = {}
         self._traces: dict[object, int] = {}
         self._numbers = Numbers()
@@ -81,9 +84,11 @@ class Graphs:
         """
         store = pyro.get_param_store()._params
         found = {name: store[name] for name in names if name in store}
-        if any(self._parameters.get(name) is not p for name, p in found.items()):
+        merged = {**self._parameters, **found}
+        merged = {name: p for name, p in merged.items() if store.get(name) is p}
+        if any(self._parameters.get(name) is not p for name, p in merged.items()):
             self._steppers.clear()
-        self._parameters = found
+        self._parameters = merged
 
     def give_up(self, reason: str) -> None:
         """Leave all further steps to Pyro."""
@@ -98,19 +103,23 @@ class Graphs:
         store = pyro.get_param_store()._params
         if any(store.get(name) is not p for name, p in self._parameters.items()):
             return self._none("parameters are new, or were registered anew")
-        if call.strange():
-            return self.give_up(f"an argument is of type {call.strange()}")
         kinds = tuple((p.dtype, p.device) for p in self._parameters.values())
         key = (call.signature(), kinds)
         found = self._steppers.get(key)
         why = None if found is None else found.is_current()
+        if found is not None and why is None and self._has_become_active(key):
+            why = "a parameter that a step registers has a gradient now"
         if found is not None and why is None:
             self.why_none = None
             return found
+        if strange := call.strange():
+            return self.give_up(f"an argument is of type {strange}, or holds it")
         if found is None and len(self._steppers) >= MAX_GRAPHS:
             return self._none(
                 f"there are graphs for {MAX_GRAPHS} shapes or values of the arguments already"
             )
+        if len(self._met) > MAX_MET:  # keys hold objects, perhaps new ones at every step
+            self._met.clear()
         self._met[key] = self._met.get(key, 0) + 1
         if self._met[key] == 1 and self._steppers:
             return self._none("a further graph is made at the second call of its kind")
@@ -124,8 +133,9 @@ class Graphs:
     def _build(self, key: object, call: Call) -> Stepper | None:
         model, guide = self._svi.model, self._svi.guide
         plain: Any = deferred(self._loss) if isinstance(self._loss, ELBO) else self._svi
-        gradient = partial(plain.loss_and_grads, model, guide)
-        roots = [model, guide, self._loss, *([] if call.data is None else [call.data])]
+        gradient = with_idle(partial(plain.loss_and_grads, model, guide), self._parameters)
+        data = [] if call.data is None else [call.data]
+        roots = [model, guide, self._loss, *data, *call.objects()]
         like = self._first()
         trials = [call, self._numbers.at_first(call)] if call.numbers else []
         try:
@@ -141,6 +151,8 @@ class Graphs:
                 autocast=autocast(self._precision, like.device),
                 **self._options,
             )
+        except NewParameterError as error:
+            return self._none(f"{error.args[0]!r}, a parameter, was in no step before")
         except Exception as error:
             if call.numbers:  # a tensor will not do in the place of a number
                 return self._stepper(self._numbers.keep_constant(call))
@@ -148,7 +160,14 @@ class Graphs:
                 raise
             return self.give_up(str(error))
         self.why_none = None
+        self._idle[key] = [p for p in self._parameters.values() if p.grad is None]
+        for parameter in self._steppers[key].trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         return self._steppers[key]
+
+    def _has_become_active(self, key: object) -> bool:
+        return any(p.grad is not None for p in self._idle[key])
 
     def _first(self) -> Tensor:
         return next(iter(self._parameters.values()))

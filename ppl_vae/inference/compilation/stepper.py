@@ -24,7 +24,7 @@ from ppl_vae.inference.compilation.tracing.noise import is_random
 from ppl_vae.inference.compilation.tracing.undo import undone
 from ppl_vae.inference.compilation.tracing.watch import Watch
 from ppl_vae.inference.compilation.update_graph import Updates
-from ppl_vae.inference.compilation.updates import slots
+from ppl_vae.inference.compilation.updates import slots, step_alone
 
 log = getLogger("ppl_vae.inference")
 Tensors = Sequence[Tensor]
@@ -88,7 +88,7 @@ class Stepper:
             self.watch = Watch(roots)
             own = (lambda: self._program(*arguments), arguments)
             graph = self._try(arguments, list(trials or [own]), device)
-        self._trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
+        self.trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
         self.graph: Graph = graph
         self._chunks: dict[tuple[int, bool, bool], Chunk] = {}
         self._num_steps = self._num_uncompiled = 0
@@ -97,9 +97,9 @@ class Stepper:
         self._bind()
 
     def _bind(self) -> None:
-        found = slots(self._optimizer, self._trained)
+        found = slots(self._optimizer, self.trained)
         held = [slot.parameter for slot in found or []]
-        if found is not None and len(held) != len(self._trained):
+        if found is not None and len(held) != len(self.trained):
             found = None
         self.updates = Updates(found) if found else None
 
@@ -139,18 +139,11 @@ class Stepper:
             self._chunks[key] = self._chunk(arguments, num_steps, each=each, compiled=compiled)
         losses, *gradients = self._chunks[key](arguments)
         if self.updates is None:
-            for parameter in self.parameters:
-                parameter.grad = None
-            for parameter, gradient in zip(self._trained, gradients, strict=True):
-                parameter.grad = gradient
-            if isinstance(self._optimizer, Optimizer):
-                self._optimizer.step()
-            else:
-                self._optimizer(self.parameters)
+            step_alone(self._optimizer, self.parameters, self.trained, gradients)
         return losses
 
     def _chunk(self, arguments: Tensors, num_steps: int, *, each: bool, compiled: bool) -> Chunk:
-        chunk = Chunk(self.graph, self._trained, self.updates, num_steps=num_steps, each=each)
+        chunk = Chunk(self.graph, self.trained, self.updates, num_steps=num_steps, each=each)
         if compiled:
             name = f"{num_steps} steps" if num_steps > 1 else "a step"
             chunk.compile(arguments, name=name, capture=self._cuda_graph)

@@ -124,8 +124,10 @@ class CompiledSVI(SVI):
 
         Args:
             *args: what model and guide take. Tensors are inputs of the graph, and so are numbers
-                from their second value on; every new value of anything else, and of a number on
-                which the program's course depends, means a graph of its own.
+                from their second value on, also within a ``functools.partial``. Functions and
+                objects are watched, as what a program refers to is. Every new one of these, new
+                value of anything else, and of a number on which the program's course depends,
+                means a graph of its own. Arrays, sets and iterators are left to Pyro.
             **kwargs: likewise.
         """
         with self._lock, checks.own_words():

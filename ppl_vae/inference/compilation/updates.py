@@ -8,6 +8,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from pyro.optim.clipped_adam import ClippedAdam
 from pyro.optim.optim import _load_state_dict
@@ -181,6 +182,32 @@ def slots(optimizer: PyroOptim | Optimizer, parameters: Sequence[Tensor]) -> lis
             return None
         found.append(Slot(parameter, one, groups[0], rule, clip))
     return found
+
+
+def step_alone(
+    optimizer: PyroOptim | Optimizer,
+    parameters: Sequence[Tensor],
+    trained: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+) -> None:
+    """Let an optimiser that is no part of a graph take its step, as ``SVI`` does, or a loop.
+
+    Args:
+        optimizer: who changes the parameters.
+        parameters: all that a step knows.
+        trained: those with a gradient.
+        gradients: theirs.
+    """
+    if isinstance(optimizer, Optimizer):
+        for parameter in parameters:
+            parameter.grad = None
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.grad = gradient
+    if isinstance(optimizer, Optimizer):
+        optimizer.step()
+    else:
+        optimizer(list(trained))
+        zero_grads(trained)  # Pyro's next step would add to them
 
 
 def _optimizer_of(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import torch
+from pyro.infer.util import torch_item
+from pyro.util import warn_if_nan
 from torch.fx import Node
 from torch.fx.experimental.proxy_tensor import (
     disable_proxy_modes_tracing,
@@ -14,11 +18,16 @@ from torch.fx.experimental.proxy_tensor import (
 )
 from torch.overrides import TorchFunctionMode
 
+from ppl_vae.inference.compilation.tracing.selection import select
+
 # What makes Python values of a tensor's entries.
 _LEAVING = {
     *("item", "tolist", "numpy", "__array__", "__dlpack__", "equal", "allclose", "is_nonzero"),
     *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__"),
 }
+# Where Pyro's estimators read numbers only to add them up, or to warn of NaN. A loss function of a
+# user's own calls these, where `deferred` cannot replace them.
+_ADDS_UP, _WARNS = torch_item.__code__, warn_if_nan.__code__
 
 
 class UntraceableError(Exception):
@@ -67,9 +76,16 @@ class ReadingConstants(TorchFunctionMode):
         if get_proxy_mode() is None:
             return func(*args, **(kwargs or {}))
         if name == "__getitem__":
-            return func(args[0], self._selection(args[1]))
+            return select(args[0], self._selection(args[1]))
+        if name == "register_hook" and _reader() is _WARNS:
+            return None
         if name not in _LEAVING:
             return func(*args, **(kwargs or {}))
+        reader = _reader()
+        if reader is _WARNS:
+            return False
+        if reader is _ADDS_UP:  # whoever needs a number of what is returned is refused then
+            return args[0].detach()
         for value in args:
             if isinstance(value, torch.Tensor) and self._varies(value):
                 raise UntraceableError(
@@ -126,6 +142,17 @@ class ReadingConstants(TorchFunctionMode):
             with disable_proxy_modes_tracing():
                 self.kept.append(WholeNumbers(tensor))
         return False
+
+
+def _reader() -> CodeType | None:
+    """Return the code that asked for an operation, outside of torch and of modes like this one."""
+    frame = sys._getframe(1)
+    while frame is not None and (
+        frame.f_globals.get("__name__", "").partition(".")[0] == "torch"
+        or frame.f_code.co_name == "__torch_function__"
+    ):
+        frame = frame.f_back
+    return frame and frame.f_code
 
 
 def _is_whole(tensor: torch.Tensor) -> bool:

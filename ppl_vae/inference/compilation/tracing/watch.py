@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from pyro.infer import SVI
 from pyro.infer.autoguide.guides import AutoGuide
 from pyro.poutine.lift_messenger import LiftMessenger
 from pyro.poutine.trace_messenger import TraceMessenger
@@ -52,6 +53,7 @@ class Watch:
 
     def __init__(self, roots: Iterable[object]) -> None:
         self._entries: list[tuple[Any, Any, Any, bool]] = []
+        self._sizes: list[tuple[Any, int, str]] = []
         self._seen: dict[int, object] = {}
         self._pending: list[object] = list(roots)
         while self._pending and len(self._entries) < _MAX_ENTRIES:
@@ -67,7 +69,7 @@ class Watch:
                 new = _MISSING
             if new is not old and not (plain and type(new) is type(old) and new == old):
                 return "a closed-over variable" if key is None else str(key)
-        return None
+        return next((name for held, size, name in self._sizes if len(held) != size), None)
 
     def restore(self) -> None:
         """Put plain values back."""
@@ -78,7 +80,9 @@ class Watch:
                 holder[key] = old
 
     def _visit(self, item: object) -> None:
-        if isinstance(item, _PLAIN) or isinstance(item, Tensor) or id(item) in self._seen:
+        if isinstance(item, (*_PLAIN, Tensor)) or id(item) in self._seen:
+            return
+        if isinstance(item, SVI):  # a trainer's own: its counts change at each step
             return
         self._seen[id(item)] = item
         if isinstance(item, types.MethodType):
@@ -86,9 +90,11 @@ class Watch:
         elif isinstance(item, types.FunctionType):
             self._visit_function(item)
         elif isinstance(item, (list, tuple)):
+            self._sizes.append((item, len(item), "the length of a list"))
             for number, value in enumerate(item):
                 self._record(item, number, value)
         elif isinstance(item, dict):
+            self._sizes.append((item, len(item), "the number of a dictionary's entries"))
             for key, value in item.items():
                 self._record(item, key, value)
         elif hasattr(item, "__dict__") and not isinstance(item, (type, types.ModuleType)):
@@ -97,6 +103,10 @@ class Watch:
     def _visit_object(self, item: Any) -> None:  # noqa: ANN401
         if isinstance(item, torch.Generator):
             return
+        if not _is_foreign(type(item).__module__):
+            self._sizes.append(
+                (vars(item), len(vars(item)), "the number of an object's attributes")
+            )
         filled_anew = [name for cls, name in _FILLED_ANEW if isinstance(item, cls)]
         for key, value in vars(item).items():
             if not key.startswith(("_pyro", *filled_anew)) and key != "unconstrained":

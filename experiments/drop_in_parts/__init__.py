@@ -1,0 +1,1 @@
+"""What `experiments/drop_in.py` runs Pyro's tests and examples with."""

@@ -1,0 +1,63 @@
+"""Pyro's ``SVI``, or ours in its place, with a note of what each object did.
+
+The environment says which it is: ``DROP_IN_BACKEND`` is ``pyro``, ``eager`` or ``inductor``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pyro.infer
+import torch
+
+from ppl_vae import CompiledSVI
+
+BACKEND = os.environ["DROP_IN_BACKEND"]
+BASE: Any = pyro.infer.SVI if BACKEND == "pyro" else CompiledSVI
+OPTIONS = {} if BACKEND == "pyro" else {"backend": BACKEND}
+
+# What the program that runs has made, one entry an object.
+made: list[dict[str, Any]] = []
+
+
+class Recorded(BASE):
+    """One of the two classes, that notes its losses and how they came about."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **{**OPTIONS, **kwargs})
+        self._row: dict[str, Any] = {
+            "losses": [],
+            "evaluated": [],
+            "compiled": 0,
+            "why": "",
+            "seconds": [],
+        }
+        made.append(self._row)
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Take one step."""
+        row, began = self._row, time.perf_counter()
+        loss = super().step(*args, **kwargs)
+        row["seconds"].append(time.perf_counter() - began)
+        row["losses"].append(_total(loss))
+        why = getattr(self, "why_eager", "")
+        row["compiled"] += why is None
+        row["why"] = "" if row["compiled"] else why
+        return loss
+
+    def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Evaluate the loss, without a step."""
+        loss = super().evaluate_loss(*args, **kwargs)
+        self._row["evaluated"].append(_total(loss))
+        return loss
+
+
+def install() -> None:
+    """Put the class in Pyro's place, before any program imports it."""
+    pyro.infer.SVI = pyro.infer.svi.SVI = Recorded
+
+
+def _total(loss: Any) -> float:  # noqa: ANN401
+    return float(torch.as_tensor(loss).sum())
