@@ -93,7 +93,7 @@ class Batch:
             bound = self.call(signature.bind)
         except TypeError as error:
             raise checks.type_error(
-                f"a batch for {_name(function)}{signature}",
+                f"a batch for {_name(function)}{_without_types(signature)}",
                 f"{self!r}: {error}",
                 "Name the program's own arguments, in a mapping, or give them in its order.",
             ) from None
@@ -218,6 +218,11 @@ def unpacked(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **options)
 
     return of
+
+
+def _without_types(signature: inspect.Signature) -> inspect.Signature:
+    plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return inspect.Signature(plain)
 
 
 def _name(function: Callable[..., Any]) -> str:

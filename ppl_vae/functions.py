@@ -146,7 +146,7 @@ def _unpacking_class(cls: type[Pair]) -> type[Pair]:
         found = cls.exact.__get__(self)
         return None if found is None else _Unpacked(found)
 
-    taking = ("model", "guide", "encode", "reconstruct")
+    taking = ("model", "guide", "encode", "reconstruct", "auxiliary_loss")
     members: dict[str, Any] = {n: _method(getattr(cls, n)) for n in taking if hasattr(cls, n)}
     members |= {"exact": property(exact), "unpacks": True}
     return type(cls.__name__, (cls,), members)

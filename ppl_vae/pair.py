@@ -67,6 +67,7 @@ class Pair(nn.Module):
     Attributes:
         config: those arguments.
         uses_images: whether data sets of images are what it models.
+        uses_counts: whether data sets of counts are.
         data_options: keyword arguments of `ppl_vae.data.load` for data that it models.
         exact: the closed forms that hold for this pair, or None.
 
@@ -80,6 +81,7 @@ class Pair(nn.Module):
     """
 
     uses_images: ClassVar[bool] = False
+    uses_counts: ClassVar[bool] = False
     data_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **config: Any) -> None:  # noqa: ANN401
@@ -95,6 +97,13 @@ class Pair(nn.Module):
         """Draw the latents given the data: q(z | x)."""
         raise NotImplementedError(f"{type(self).__name__} does not define guide(x)")
 
+    def auxiliary_loss(self, *args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401
+        """Return what `fit` adds to the loss beside the ELBO, summed over the examples, or None.
+
+        A classifier's cross-entropy, say. It takes what the model does.
+        """
+        return None
+
     @property
     def exact(self) -> Any:  # noqa: ANN401
         """The closed forms that hold for this pair, or None."""
@@ -102,7 +111,9 @@ class Pair(nn.Module):
 
     @classmethod
     def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
-        """Return an instance with default settings, for data of `image_shape` if it uses images.
+        """Return an instance with default settings, for data of `image_shape`.
+
+        That is the shape of an image, (features,) of counts, and None for other data.
 
         The command line makes its pairs with this; override it where a constructor needs more.
         """
@@ -213,18 +224,21 @@ class Pair(nn.Module):
         return groups
 
     @torch.no_grad()
-    def sample(self, n: int, *, seed: Seed = None) -> Tensor:
+    def sample(self, n: int, *, seed: Seed = None, **given: Tensor) -> Tensor:
         """Draw `n` examples from the model.
 
         Args:
             n: how many, at least 1.
+            **given: arguments of the model that it does not draw, such as labels, in the place of
+                those of `blank`; first dimension `n`.
             seed: an int, a ``torch.Generator``, or None for a fresh stream. The global random
                 state and Pyro's param store stay as they are.
 
         Returns:
             The data, first dimension `n`, on the pair's device and of its dtype.
         """
-        return self._sample_like(self.blank(checks.count("n", n)), seed)
+        blank = self.blank(checks.count("n", n))
+        return self._sample_like({**self.arguments(blank), **given} if given else blank, seed)
 
     def _sample_like(self, blank: BatchLike, seed: Seed) -> Tensor:
         # A stream of its own: the same seed may have made the weights, or the caller's data.

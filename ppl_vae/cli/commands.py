@@ -63,7 +63,7 @@ def compare(
     import torch
 
     from ppl_vae import checks, compare_elbos
-    from ppl_vae.cli.jobs import Job, prepared
+    from ppl_vae.cli.jobs import Job, prepared, takes_data
     from ppl_vae.inference.run_folder import make_writable
     from ppl_vae.models import MODELS
     from ppl_vae.report import write_report
@@ -84,7 +84,7 @@ def compare(
             pair,
             x,
             chosen,
-            num_replicates=replicates or (200 if pair.uses_images else 1000),
+            num_replicates=replicates or (200 if takes_data(pair) else 1000),
             num_particles=particles,
             seed=seed,
             device=device,

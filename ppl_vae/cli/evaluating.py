@@ -15,7 +15,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ppl_vae import checks, plots
-from ppl_vae.cli.jobs import TOY_OBSERVATIONS, Job
+from ppl_vae.cli.jobs import TOY_OBSERVATIONS, DataSet, Job, takes_data
 from ppl_vae.data import ImageData
 from ppl_vae.diagnostics import Evaluation, evaluate, inference_gap
 from ppl_vae.inference import load_pair
@@ -58,14 +58,15 @@ def evaluate_folder(
         data=data or trained_on.get("data", job.data),
         binarize=binarize or trained_on.get("binarize", job.binarize),
     )
-    if pair.uses_images:
-        examples = job.images(split, pair)[slice(0, num_examples)]
+    if takes_data(pair):
+        examples = job.part(split, pair)[slice(0, num_examples)]
     else:  # the draws that `train` made
         seed = int(trained_on.get("seed", job.seed))
         examples = pair.sample(TOY_OBSERVATIONS, seed=seed)
     out = folder / FOLDER if out is None else out
     make_writable(out)
-    with _progress(len(examples) if isinstance(examples, ImageData) else 1) as progress:
+    drawn = isinstance(examples, Tensor)
+    with _progress(1 if drawn else len(examples)) as progress:
         evaluation = evaluate(
             pair,
             examples,
@@ -73,7 +74,7 @@ def evaluate_folder(
             num_samples=num_samples,
             seed=job.seed,
             device=job.device,
-            split=None if isinstance(examples, ImageData) else "drawn from the model",
+            split="drawn from the model" if drawn else None,
             progress=progress,
         )
     evaluation.save(out)
@@ -88,25 +89,25 @@ def _trained_on(folder: Path) -> dict[str, str]:
         return {}
     config = read_json(path)
     text = str(config.get("data", ""))
-    name = re.match(r"ImageData\(([^,]+),", text)
+    name = re.match(r"(?:Image|Array)Data\(([^,]+),", text)
     binarize = re.search(r"binarize=(\w+)", text)
     settings = {"data": name and name[1], "binarize": binarize and binarize[1]}
     return {k: v for k, v in settings.items() if v} | {"seed": str(config.get("seed", 0))}
 
 
 def _draw(
-    pair: Pair, examples: ImageData | Tensor, folder: Path, out: Path, seed: int, device: str
+    pair: Pair, examples: DataSet | Tensor, folder: Path, out: Path, seed: int, device: str
 ) -> None:
     labels, pixel_range, x = None, None, examples
-    if isinstance(examples, ImageData):
-        count = min(len(examples), PICTURED)
+    count = min(len(examples), PICTURED)
+    if not isinstance(examples, Tensor):
         with seeded(derive(seed, "pictures")):
             x = examples.batch(slice(0, count), dtype=pair.dtype)
+    if isinstance(examples, ImageData):
         labels = examples.labels[:count] if examples.has_labels else None
         pixel_range = examples.pixel_range
-    assert isinstance(x, Tensor)
     draw_pictures(pair, x, out, labels=labels, pixel_range=pixel_range, seed=seed)
-    if isinstance(pair, VAE) and pair.latent_dim <= 2:
+    if isinstance(pair, VAE) and pair.latent_dim <= 2 and isinstance(x, Tensor):
         # There quadrature gives the evidence, quickly.
         gap = inference_gap(pair, x[:GAP_EXAMPLES], seed=seed, device=device)
         plots.save(gap.plot(), out / "evidence_gap.png")

@@ -7,6 +7,7 @@ from pyro.infer import ELBO
 from ppl_vae import checks
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.dreg import TraceDReG_ELBO
+from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
 from ppl_vae.elbos.estimator import Estimator
 from ppl_vae.elbos.exact import Exact_ELBO
 from ppl_vae.elbos.iwae import TraceIWAE_ELBO
@@ -62,6 +63,7 @@ __all__ = [
     "Exact_ELBO",
     "TraceAnalyticKL_ELBO",
     "TraceDReG_ELBO",
+    "TraceEnumerate_ELBO",
     "TraceIWAE_ELBO",
     "TraceSTL_ELBO",
     "TraceScoreFunction_ELBO",

@@ -6,6 +6,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_EL
 
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.dreg import TraceDReG_ELBO
+from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
 from ppl_vae.elbos.estimator import Estimator
 from ppl_vae.elbos.exact import Exact_ELBO
 from ppl_vae.elbos.iwae import TraceIWAE_ELBO
@@ -37,6 +38,12 @@ ESTIMATORS: dict[str, Estimator] = {
         needs=(REPARAMETERISED,),
         cost="one pass through guide and model",
         source="Kingma and Welling 2014, equation 7, where it holds",
+    ),
+    "enumerate": Estimator(
+        TraceEnumerate_ELBO,
+        needs=("discrete latents with finitely many states; others reparameterised",),
+        cost="a pass through guide and model for all states of the discrete latents",
+        source="Kingma, Rezende, Mohamed and Welling 2014, equation 7",
     ),
     "sticking-the-landing": Estimator(
         TraceSTL_ELBO,

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from ppl_vae import checks
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.registry import ESTIMATORS
@@ -140,10 +141,13 @@ def choose(program: Program) -> str:
     """Return the name of an estimator that serves a program, without bias and with little noise.
 
     It is ``trace-mean-field`` where every divergence is a closed form that holds, ``analytic-kl``
-    where some are not, ``trace`` where a draw is not reparameterised, and ``score-function``
-    where its gradient is biased (straight through).
+    where some are not, ``enumerate`` where a draw is not reparameterised but its states can be
+    summed, ``trace`` where they cannot, and ``score-function`` where a gradient passes straight
+    through.
     """
     if why_not_served(TraceAnalyticKL_ELBO(), program):
+        if not why_not_served(TraceEnumerate_ELBO(), program):
+            return "enumerate"
         return "score-function" if why_not_served(Trace_ELBO(), program) else "trace"
     with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
         model, guide = draw_traces(program)

@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import pyro
 import torch
@@ -22,7 +21,6 @@ from ppl_vae.inference.batches import (
     as_batches,
     describe,
     first_examples,
-    in_order,
     shuffled,
 )
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
@@ -34,10 +32,9 @@ from ppl_vae.inference.pictures import draw_run
 from ppl_vae.inference.progress import reporter
 from ppl_vae.inference.run_folder import RunFolder
 from ppl_vae.inference.step import Step
+from ppl_vae.inference.validation import evaluate_auxiliary, evaluate_elbo
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, seeded, set_streams, streams
-
-EVALUATION_BATCH_SIZE = 1000
 
 
 @checks.own_words()
@@ -164,6 +161,8 @@ def fit(
             if test is not None:
                 with seeded(derive(seed, "test", epoch), pair.device):
                     history.test_elbo.append(evaluate_elbo(step.elbo, subject, test))
+            with seeded(derive(seed, "auxiliary", epoch), pair.device):
+                history.auxiliary += evaluate_auxiliary(subject, train if test is None else test)
             if folder is not None:
                 folder.save(pair, updater, history, train)
             report(epoch, history)
@@ -182,17 +181,6 @@ def _serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
             return choose(program)
         require_served(elbos.make(elbo), program)
     return elbo
-
-
-@torch.no_grad()
-def evaluate_elbo(elbo: Any, pair: Pair, data: Source) -> float:  # noqa: ANN401
-    """Return the estimate of the ELBO per example over all of `data`, in nats."""
-    total, count = 0.0, 0
-    with pyro.validation_enabled(False):  # noqa: FBT003
-        for x in in_order(data, EVALUATION_BATCH_SIZE, pair):
-            total -= float(elbo.loss(pair.model, pair.guide, x))
-            count += pair.num_examples(x)
-    return total / count
 
 
 def _train_epoch(

@@ -17,11 +17,14 @@ class History:
         train_elbo: mean over the epoch's batches, each before its update.
         test_elbo: over the validation data after the epoch; empty if there were none.
         seconds: what the epoch took, the evaluation not counted.
+        auxiliary: the pair's auxiliary loss per example, as `test_elbo` (or of the training data);
+            empty for a pair without one. It is no part of the ELBO.
     """
 
     train_elbo: list[float] = field(default_factory=list)
     test_elbo: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    auxiliary: list[float] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.train_elbo)

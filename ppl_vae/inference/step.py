@@ -34,11 +34,17 @@ class Step:
         self._parameters = [p for p in pair.parameters() if p.requires_grad]
 
     def gradient(self, x: Data) -> Tensor:
-        """Put the gradient at `x` into the parameters' ``grad``; return the loss per example."""
+        """Put the gradient at `x` into the parameters' ``grad``; return the loss per example.
+
+        The loss is the negative ELBO; the gradient is that of the pair's auxiliary loss too.
+        """
         for parameter in self._parameters:
             parameter.grad = None
         num_examples = self.pair.num_examples(x)
         loss = self.elbo.loss_and_grads(self.pair.model, self.pair.guide, x)
+        auxiliary = self.pair.auxiliary_loss(x)
+        if auxiliary is not None:
+            auxiliary.backward()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if num_examples > 1:
             torch._foreach_mul_(gradients, 1 / num_examples)  # pyright: ignore[reportPrivateImportUsage]

@@ -2,7 +2,9 @@
 
 from ppl_vae.models.amortized_exponential_normal import AmortizedExponentialNormal
 from ppl_vae.models.bernoulli_vae import BernoulliVAE
+from ppl_vae.models.conditional_vae import ConditionalVAE
 from ppl_vae.models.conv_gaussian_vae import ConvGaussianVAE
+from ppl_vae.models.count_vae import CountVAE
 from ppl_vae.models.exponential_normal import ExponentialNormal
 from ppl_vae.models.from_modules import pair_from_modules
 from ppl_vae.models.gamma_poisson import GammaPoisson
@@ -10,6 +12,7 @@ from ppl_vae.models.gaussian_chain import GaussianChain
 from ppl_vae.models.hierarchical_vae import HierarchicalVAE
 from ppl_vae.models.linear_gaussian import LinearGaussian
 from ppl_vae.models.modules_vae import ModulesVAE
+from ppl_vae.models.semi_supervised_vae import SemiSupervisedVAE
 from ppl_vae.pair import Pair
 from ppl_vae.vae import VAE
 
@@ -22,6 +25,9 @@ MODELS: dict[str, type[Pair]] = {
     "bernoulli-vae": BernoulliVAE,
     "conv-gaussian-vae": ConvGaussianVAE,
     "hierarchical-vae": HierarchicalVAE,
+    "conditional-vae": ConditionalVAE,
+    "semi-supervised-vae": SemiSupervisedVAE,
+    "count-vae": CountVAE,
 }
 
 __all__ = [
@@ -29,7 +35,9 @@ __all__ = [
     "VAE",
     "AmortizedExponentialNormal",
     "BernoulliVAE",
+    "ConditionalVAE",
     "ConvGaussianVAE",
+    "CountVAE",
     "ExponentialNormal",
     "GammaPoisson",
     "GaussianChain",
@@ -37,5 +45,6 @@ __all__ = [
     "LinearGaussian",
     "ModulesVAE",
     "Pair",
+    "SemiSupervisedVAE",
     "pair_from_modules",
 ]
