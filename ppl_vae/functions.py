@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from functools import cache, partial, wraps
 from typing import Any
@@ -123,6 +124,8 @@ def unpacking(pair: Pair) -> Pair:
     """Return a twin with the same parameters whose methods take a `Batch` as one argument."""
     twin = copy.copy(pair)  # the parameters' own dictionaries, not copies
     twin.__class__ = _unpacking_class(type(pair))
+    # Its parameters have the same names in Pyro's store, which holds each of them once.
+    vars(twin)["_serial"] = vars(pair)["_serial"]
     return twin
 
 
@@ -146,8 +149,10 @@ def _unpacking_class(cls: type[Pair]) -> type[Pair]:
         found = cls.exact.__get__(self)
         return None if found is None else _Unpacked(found)
 
-    taking = ("model", "guide", "encode", "reconstruct", "auxiliary_loss")
+    taking = ("model", "guide", "reconstruct", "auxiliary_loss")
     members: dict[str, Any] = {n: _method(getattr(cls, n)) for n in taking if hasattr(cls, n)}
+    if hasattr(cls, "encode"):
+        members["encode"] = _encode(cls.encode)  # pyright: ignore[reportAttributeAccessIssue]
     members |= {"exact": property(exact), "unpacks": True}
     return type(cls.__name__, (cls,), members)
 
@@ -156,5 +161,19 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def of(self: Pair, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         return unpacked(partial(function, self))(*args, **options)
+
+    return of
+
+
+def _encode(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``encode``, which may take fewer arguments than the model, made to take a `Batch`."""
+    taken = set(inspect.signature(function).parameters)
+
+    @wraps(function)
+    def of(self: Pair, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        if len(args) == 1 and isinstance(args[0], Batch):
+            given = self.arguments(args[0])
+            return function(self, **{name: given[name] for name in taken & given.keys()})
+        return function(self, *args, **options)
 
     return of

@@ -1,19 +1,25 @@
 """One tiny instance of every pair, which the contract tests run through."""
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from binary_pair import BinaryBelief
+from torch import Tensor
 
 from ppl_vae import (
     AmortizedExponentialNormal,
     BernoulliVAE,
+    ConditionalVAE,
     ConvGaussianVAE,
+    CountVAE,
     ExponentialNormal,
     GammaPoisson,
     GaussianChain,
     HierarchicalVAE,
     LinearGaussian,
     Pair,
+    SemiSupervisedVAE,
 )
 from ppl_vae.likelihoods import LIKELIHOODS
 
@@ -31,6 +37,7 @@ CASES: dict[str, Callable[[], Pair]] = {
     "hierarchical-vae, top-down": lambda: HierarchicalVAE(
         (1, 3, 3), (3, 2), guide="top-down", hidden=(5, 4), seed=1
     ),
+    "semi-supervised-vae": lambda: SemiSupervisedVAE((1, 2, 2), 3, 2, (4,), seed=1),
     "binary-belief": BinaryBelief,
 }
 
@@ -44,10 +51,70 @@ CASES["bernoulli-vae, categorical"] = _observed({"name": "categorical", "num_cla
 del CASES["bernoulli-vae, bernoulli"]  # the first of them
 
 # What has a draw without rsample, and the estimators that serve it.
-DISCRETE = {"binary-belief"}
+DISCRETE = {"binary-belief", "semi-supervised-vae"}
 SERVE_DISCRETE = {"trace", "trace-graph", "score-function", "exact"}
 
 
 def is_served(case: str, estimator: str) -> bool:
     """Whether an estimator may be right for a case's pair; `exact` also needs a closed form."""
+    if case == "semi-supervised-vae" and estimator == "enumerate":
+        return True
     return case not in DISCRETE or estimator in SERVE_DISCRETE
+
+
+def _labelled(pair: Pair, n: int) -> dict[str, Tensor]:
+    y = torch.arange(n) % 3
+    return {"x": pair.sample(n, seed=0), "y": y}
+
+
+def _masked(pair: Pair, n: int) -> tuple[Tensor, Tensor]:
+    x = pair.sample(n, seed=0)
+    mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.6
+    mask[0] = False  # nothing was observed
+    return torch.where(mask, x, torch.nan), mask
+
+
+def _counted(pair: Pair, n: int) -> dict[str, Tensor]:
+    given = {"library": torch.linspace(20.0, 40.0, n), "batch": torch.arange(n) % 2}
+    return {"x": pair.sample(n, seed=0, **given), **given}
+
+
+def _partly_labelled(pair: Pair, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    y = torch.arange(n) % 3
+    return pair.sample(n, seed=0), y, torch.arange(n) % 2 == 0
+
+
+# Pairs whose programs take several arguments, with some examples of them.
+BATCHES: dict[str, tuple[Callable[[], Pair], Callable[[Pair, int], Any]]] = {
+    "conditional-vae": (lambda: ConditionalVAE((1, 2, 2), 3, 2, (4,), seed=1), _labelled),
+    "semi-supervised-vae, all labels": (CASES["semi-supervised-vae"], _labelled),
+    "semi-supervised-vae, some labels": (CASES["semi-supervised-vae"], _partly_labelled),
+    "count-vae": (
+        lambda: CountVAE(4, 2, (4,), num_batches=2, dispersion="feature-batch", seed=1),
+        _counted,
+    ),
+    "count-vae, poisson": (
+        lambda: CountVAE(4, 2, (4,), "poisson", num_batches=2, seed=1),
+        _counted,
+    ),
+    "count-vae, excess zeros": (
+        lambda: CountVAE(4, 2, (4,), "zero-inflated-negative-binomial", num_batches=2, seed=1),
+        _counted,
+    ),
+    "linear-gaussian, mask": (CASES["linear-gaussian"], _masked),
+    "bernoulli-vae, mask": (
+        lambda: BernoulliVAE((1, 2, 2), 2, (4,), sees_mask=True, seed=1),
+        _masked,
+    ),
+    "hierarchical-vae, mask": (
+        lambda: HierarchicalVAE((1, 2, 2), (3, 2), "top-down", hidden=(4, 3), seed=1),
+        _masked,
+    ),
+}
+
+
+def batch_case(name: str, n: int = 6) -> tuple[Pair, Any]:
+    """Return a pair of `BATCHES`, and `n` examples."""
+    make, data = BATCHES[name]
+    pair = make()
+    return pair, data(pair, n)

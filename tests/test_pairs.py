@@ -7,7 +7,7 @@ import pyro
 import pytest
 import torch
 from binary_pair import BinaryBelief
-from cases import CASES, DISCRETE
+from cases import BATCHES, CASES, DISCRETE
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
 from pyro.optim import Adam
@@ -31,7 +31,8 @@ def same(first, second):
 
 
 def test_every_registered_pair_has_a_case(name):
-    assert {type(case()) for case in CASES.values()} >= set(MODELS.values())
+    made = [*CASES.values(), *(make for make, _ in BATCHES.values())]
+    assert {type(make()) for make in made} >= set(MODELS.values())
     assert type(CASES[name]()) is MODELS.get(name.partition(",")[0], BinaryBelief)
 
 

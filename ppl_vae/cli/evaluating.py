@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -98,7 +99,8 @@ def _trained_on(folder: Path) -> dict[str, str]:
 def _draw(
     pair: Pair, examples: DataSet | Tensor, folder: Path, out: Path, seed: int, device: str
 ) -> None:
-    labels, pixel_range, x = None, None, examples
+    labels, pixel_range = None, None
+    x: Any = examples
     count = min(len(examples), PICTURED)
     if not isinstance(examples, Tensor):
         with seeded(derive(seed, "pictures")):

@@ -19,7 +19,7 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         try:
             command(*args, **kwargs)
-        except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        except (ValueError, TypeError, NotImplementedError, OSError, ImportError) as error:
             _fail(error, BAD_INPUT)
         except ArithmeticError as error:
             _fail(error, FAILURE)

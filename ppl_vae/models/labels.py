@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ppl_vae import checks
@@ -40,7 +39,8 @@ def check_labels(name: str, y: Tensor, num_classes: int, *, minimum: int = 0) ->
 
 def one_hot(y: Tensor, num_classes: int, like: Tensor) -> Tensor:
     """Return rows with a 1 at the label, (*shape of y, num_classes), of the dtype of `like`."""
-    return F.one_hot(y, num_classes).to(like.dtype)
+    # Not by torch's one_hot, which reads the labels and so cannot be traced.
+    return (y.unsqueeze(-1) == torch.arange(num_classes, device=y.device)).to(like.dtype)
 
 
 def beside(code: Tensor, *columns: Tensor) -> Tensor:

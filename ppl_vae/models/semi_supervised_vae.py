@@ -15,7 +15,7 @@ from ppl_vae.batch import BatchLike
 from ppl_vae.likelihoods import Spec
 from ppl_vae.missing import observed
 from ppl_vae.models.conditional_vae import ConditionalVAE
-from ppl_vae.models.labels import check_labels
+from ppl_vae.models.labels import check_labels, one_hot
 from ppl_vae.nets import MLP
 from ppl_vae.seeding import weights_from
 from ppl_vae.vae import ImagePair
@@ -134,8 +134,8 @@ class SemiSupervisedVAE(ConditionalVAE):
             if y is None or labelled is not None:
                 logits = self._logits(x, mask)
                 if y is not None and labelled is not None:
-                    known = F.one_hot(torch.where(labelled, y, 0), self.num_classes)
-                    logits = torch.where(labelled.unsqueeze(-1), NEVER * (1 - known), logits)
+                    known = NEVER * (1 - one_hot(y, self.num_classes, logits))
+                    logits = torch.where(labelled.unsqueeze(-1), known, logits)
                 label = pyro.sample("y", dist.Categorical(logits=logits))
             assert label is not None
             loc, scale = self.encode(seen, label, mask)

@@ -27,13 +27,13 @@ def has_standard_code(pair: Pair, x: Data) -> bool:
     # What is not finite is named by whoever measures it.
     with leaving_no_params(), poutine.block(), pyro.validation_enabled(False):  # noqa: FBT003
         with seeded(0, x.device):
-            code = encode(x)
-        with seeded(0, x.device):
             guide: Any = poutine.trace(pair.guide).get_trace(x)
             model: Any = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x)
-    latents = latent_sites(model)
-    if len(latents) != 1 or latents.keys() != latent_sites(guide).keys():
-        return False
+        latents = latent_sites(model)
+        if len(latents) != 1 or latents.keys() != latent_sites(guide).keys():
+            return False
+        with seeded(0, x.device):
+            code = encode(x)
     ((name, site),) = latents.items()
     prior, posterior = base(site["fn"]), base(guide.nodes[name]["fn"])
     if not isinstance(prior, Normal) or not isinstance(posterior, Normal):
