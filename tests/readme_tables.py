@@ -106,6 +106,8 @@ TABLES = {
     "docs/studies/speed.md": {"speed": speed},
     "docs/studies/measuring.md": {"measuring": lambda: _csv("measuring", "measuring.csv")},
     "docs/studies/burda_table.md": {"burda": lambda: _csv("burda_table", "table.csv")},
+    "docs/studies/missing.md": {"missing": lambda: _csv("missing", "missing.csv")},
+    "docs/studies/counts.md": {"counts": lambda: _csv("counts", "likelihoods.csv")},
 }
 
 
