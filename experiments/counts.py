@@ -241,7 +241,6 @@ def draw(
         short = part["quadrature"] - part["importance weights"]
         right.scatter(part["k"], short, s=12, color=colour, label=SHORT[likelihood])
     right.axvline(0.7, color=plots.GREY, linestyle=":", label="k = 0.7")
-    right.set_yscale("symlog", linthresh=1)
     right.set(xlabel="Pareto k", ylabel="quadrature - importance weights, nats")
     right.set(title="2 latent numbers, a point a cell")
     right.legend(frameon=False)

@@ -8,7 +8,8 @@ Two models of which everything can be known are trained on ``(x, mask)``:
 * the linear VAE on grey pixels: evidence, ELBO and E[hidden | observed] are closed forms. It is
   also trained on all pixels and only tested with hidden ones;
 * a Bernoulli VAE with two latent numbers on black and white pixels, whose encoder sees the mask or
-  does not: the evidence by quadrature, E[hidden | observed] by a sum over a fine grid.
+  does not: evidence and E[hidden | observed] by a sum over a fine grid of the two numbers, which
+  is held against adaptive quadrature on ten images.
 
 Hidden pixels are imputed by ``pair.reconstruct``, through the guide's mean, and the error of that
 is set beside the error of the exact conditional mean and of each pixel's mean over the training
@@ -27,17 +28,28 @@ import typer
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ppl_vae import BernoulliVAE, LinearGaussian, Pair, evaluate, fit, load, plots, seeded
+from ppl_vae import (
+    BernoulliVAE,
+    LinearGaussian,
+    Pair,
+    evaluate,
+    fit,
+    load,
+    log_evidence,
+    plots,
+    seeded,
+)
 
 RATES = (0.0, 0.2, 0.5, 0.8)
 LATENT_DIM = 10
+CHECKED = 10
 EPOCHS = {"linear": 300, "Bernoulli": 150}
 BATCH_SIZES = {"linear": 128, "Bernoulli": 64}
 LEARNING_RATES = {"linear": 0.02, "Bernoulli": 3e-3}
 
 
 def main(
-    images: Annotated[int, typer.Option(help="Test images of the Bernoulli VAE.")] = 100,
+    images: Annotated[int, typer.Option(help="Test images of the Bernoulli VAE.")] = 360,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for the table and the picture.")] = Path(
@@ -99,18 +111,15 @@ def bernoulli(
             pair = BernoulliVAE((1, 8, 8), 2, (128,), sees_mask=sees_mask, seed=seed)
             train(pair, "Bernoulli", x, shown, **common)
             pair = pair.cpu()
-            found = evaluate(
-                pair,
-                (test, test_shown),
-                method="quadrature",
-                num_elbo_samples=200,
-                seed=seed,
-                device="cpu",
-            )
+            options = {"num_samples": 2, "num_elbo_samples": 200}
+            found = evaluate(pair, (test, test_shown), **options, seed=seed, device="cpu")
             at = (test.double(), test_shown)
             pair = pair.double()
             log_p, exact = by_grid(pair, *at)
-            largest = max(largest, float((log_p - found.evidence.mean).abs().max()))
+            if sees_mask and rate == rates[-1]:
+                few = tuple(each[:CHECKED] for each in at)
+                check = log_evidence(pair, few, method="quadrature", device="cpu")
+                largest = float((log_p[:CHECKED] - check.mean).abs().max())
             imputed = {
                 "guide": pair.reconstruct(*at).flatten(1),
                 "exact": exact,
@@ -122,9 +131,9 @@ def bernoulli(
                 "trained on": "observed pixels",
                 "missing": rate,
             }
-            values = per_pixel(found.evidence.mean, found.elbo.mean, test_shown)
+            values = per_pixel(log_p, found.elbo.mean, test_shown)
             rows.append(row | values | errors(imputed, *at))
-    print(f"the grid and the quadrature differ by at most {largest:.1g} nats an image\n")
+    print(f"the grid and the quadrature differ by at most {largest:.1g} nats\n")
     return rows
 
 
