@@ -227,3 +227,11 @@ def _without_types(signature: inspect.Signature) -> inspect.Signature:
 
 def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", type(function).__name__)
+
+
+@functools.cache
+def takes_one(method: Callable[..., Any]) -> bool:
+    """Return whether a method of a class can be called with one argument, as nearly all can."""
+    parameters = list(inspect.signature(method).parameters.values())[2:]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(p.default is not p.empty or p.kind in variadic for p in parameters)

@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae import checks
-from ppl_vae.batch import Batch, BatchLike, Data, as_batch, unpacked
+from ppl_vae.batch import Batch, BatchLike, Data, as_batch, takes_one, unpacked
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 _serial = itertools.count(1)
@@ -131,24 +131,17 @@ class Pair(nn.Module):
             ValueError: no entries, NaN, an infinity, or on another device than the pair.
         """
         for name, entry in self.arguments(x).items():
-            # Labels, indices and masks are whole numbers or booleans, beside the data.
-            if not isinstance(x, Tensor) and not entry.is_floating_point():
-                if entry.is_complex():
-                    checks.floating(name, entry)
-                checks.nonempty(name, entry)
-                self._check_device(name, entry)
-                continue
-            checks.nonempty(name, checks.floating(name, entry))
-            self._check_device(name, entry)
-            checks.finite(name, entry)
-
-    def _check_device(self, name: str, entry: Tensor) -> None:
-        if entry.device != self.device:
-            raise checks.value_error(
-                f"{name} on the pair's device {self.device}",
-                f"{entry.device}",
-                f"Move one of them: {name}.to(pair.device).",
-            )
+            # Labels, indices and masks, beside the data, are whole numbers or booleans.
+            is_data = isinstance(x, Tensor) or entry.is_floating_point() or entry.is_complex()
+            checks.nonempty(name, checks.floating(name, entry) if is_data else entry)
+            if entry.device != self.device:
+                raise checks.value_error(
+                    f"{name} on the pair's device {self.device}",
+                    f"{entry.device}",
+                    f"Move one of them: {name}.to(pair.device).",
+                )
+            if is_data:
+                checks.finite(name, entry)
 
     def arguments(self, x: BatchLike) -> dict[str, Tensor]:
         """Return the tensors of a batch by the names of the model's arguments.
@@ -157,7 +150,7 @@ class Pair(nn.Module):
             TypeError: the model does not take them, or `x` is no batch.
             ValueError: first dimensions that differ; None where the model has no default.
         """
-        if isinstance(x, Tensor):
+        if isinstance(x, Tensor) and takes_one(type(self).model):
             return {"x": x}
         found = as_batch(x)
         bound = Batch((found,)) if isinstance(found, Tensor) else found

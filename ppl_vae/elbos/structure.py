@@ -30,7 +30,8 @@ def structure(draw: Draw, program: Program) -> tuple[Hashable, ...]:
         )
         for in_trace in (sample_sites(t, lambda _: True) for t in (draw.model, draw.guide))
     ]
-    weights = [same_weights(s, in_guide[n]) for n, s in latent_sites(draw.model).items()]
+    in_model = latent_sites(draw.model)
+    weights = [same_weights(s, in_guide[n]) for n, s in in_model.items() if n in in_guide]
     arguments = [*enumerate(program.args), *sorted(program.kwargs.items())]
     flags = [(place, v) for place, v in arguments if v is None or isinstance(v, (bool, str))]
     functions = (_unweighted(program.model), _unweighted(program.guide))
