@@ -126,8 +126,7 @@ class Pair(nn.Module):
             x: the data: a tensor, or a tuple or mapping of the model's arguments.
 
         Raises:
-            TypeError: not a tensor, or not of a floating dtype; arguments that the model does not
-                take.
+            TypeError: no tensor, no floating dtype, or arguments that the model does not take.
             ValueError: no entries, NaN, an infinity, or on another device than the pair.
         """
         for name, entry in self.arguments(x).items():
@@ -222,8 +221,7 @@ class Pair(nn.Module):
 
         Args:
             n: how many, at least 1.
-            **given: arguments of the model that it does not draw, such as labels, in the place of
-                those of `blank`; first dimension `n`.
+            **given: arguments that the model does not draw, such as labels, (n, ...).
             seed: an int, a ``torch.Generator``, or None for a fresh stream. The global random
                 state and Pyro's param store stay as they are.
 
