@@ -178,6 +178,13 @@ Data = Tensor | Batch
 BatchLike = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any] | Batch
 
 
+def is_batch(data: object) -> bool:
+    """Return whether data are a tensor, or a tuple, list or mapping that is to hold tensors."""
+    if isinstance(data, (tuple, list)):  # a list of numbers is no batch
+        return any(each is None or isinstance(each, Tensor) for each in data)
+    return isinstance(data, (Tensor, Batch, Mapping))
+
+
 def as_batch(data: object) -> Data:
     """Return a batch as the library passes it on: a tensor, or the arguments of a program.
 
@@ -194,10 +201,8 @@ def as_batch(data: object) -> Data:
     """
     if isinstance(data, (Tensor, Batch)):
         return data
-    if isinstance(data, list):
-        data = tuple(data)
-    if isinstance(data, (tuple, Mapping)):
-        entries = Batch(kwargs=data) if isinstance(data, Mapping) else Batch(data)
+    if is_batch(data):
+        entries = Batch(kwargs=data) if isinstance(data, Mapping) else Batch(tuple(data))  # pyright: ignore[reportArgumentType]
         alone = len(entries.args) == 1 and not entries.kwargs
         return entries.args[0] if alone else entries
     raise checks.type_error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from ppl_vae import checks
-from ppl_vae.batch import Batch, BatchLike, Data, as_batch
+from ppl_vae.batch import BatchLike, Data, as_batch, is_batch
 from ppl_vae.functions import Functions, as_argument, as_program
 from ppl_vae.inference.loaders import DatasetBatches, LoaderBatches
 from ppl_vae.pair import Pair
@@ -100,7 +100,7 @@ def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair
     """
     if isinstance(data, TensorDataset):
         data = data.tensors
-    if isinstance(data, (Tensor, Batch, tuple, list, Mapping)):
+    if is_batch(data):
         subject, x = as_program(pair, data)
         x = x.to(pair.device)
         subject.check(x)
@@ -180,7 +180,7 @@ def describe(data: DataLike) -> str:
         )
     if isinstance(data, Dataset) and type(data).__repr__ is object.__repr__:
         return _named(data)
-    return repr(as_batch(data) if isinstance(data, (tuple, list, Mapping)) else data)
+    return repr(as_batch(data) if is_batch(data) else data)
 
 
 def _named(dataset: Any) -> str:  # noqa: ANN401

@@ -69,7 +69,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_site(tmp_path):
         ({"elbo": "exact"}, NotImplementedError, "closed-form ELBO"),
         ({"optimizer": 3}, TypeError, "a torch or Pyro optimiser"),
         ({"device": "tpu9"}, ValueError, "Choose 'auto'"),
-        ({"data": [1, 2]}, TypeError, "data as a tensor or with a length"),
+        ({"data": [1, 2]}, TypeError, "data as a tensor, a tuple or mapping"),
         ({"data": torch.zeros(3, 5)}, ValueError, "expected x of shape"),
         (
             {"data": torch.full((3, 64), 0.5, dtype=torch.float64)},
