@@ -62,7 +62,7 @@ def test_programs_that_do_not_fit_are_refused(functions, message):
     ("change", "error", "message"),
     [
         ({"pair": 3}, TypeError, "a ppl_vae.Pair, or a Pyro model and its guide"),
-        ({"x": [1.0]}, TypeError, "data as a tensor or with a length"),
+        ({"x": [1.0]}, TypeError, "data as a tensor, a tuple or mapping"),
         ({"x": torch.zeros(2, 7)}, ValueError, "x of shape"),
         ({"x": torch.zeros(0, 5)}, ValueError, "at least one"),
         ({"x": torch.full((2, 5), torch.nan)}, ValueError, "x: finite numbers only"),
