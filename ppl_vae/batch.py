@@ -88,25 +88,7 @@ class Batch:
         Raises:
             TypeError: the function does not take them.
         """
-        signature = inspect.signature(function)
-        try:
-            bound = self.call(signature.bind)
-        except TypeError as error:
-            raise checks.type_error(
-                f"a batch for {_name(function)}{_without_types(signature)}",
-                f"{self!r}: {error}",
-                "Name the program's own arguments, in a mapping, or give them in its order.",
-            ) from None
-        for name, value in bound.arguments.items():
-            default = signature.parameters[name].default
-            if value is None and default is inspect.Parameter.empty:
-                raise checks.value_error(
-                    f"a tensor for {name!r}, for which {_name(function)} has no default",
-                    "None",
-                    "Pass a tensor.",
-                )
-        bound.apply_defaults()
-        return dict(bound.arguments)
+        return bind(function, self.args, self.kwargs, repr(self))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with every tensor replaced."""
@@ -171,6 +153,30 @@ class Batch:
 
         parts = [*map(shown, self.args), *(f"{n}={shown(t)}" for n, t in self.kwargs.items())]
         return f"batch({', '.join(parts)})"
+
+
+def bind(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], shown: str
+) -> dict[str, Any]:
+    """Return arguments by a function's names for them, with its defaults; see `Batch.bind`."""
+    signature = inspect.signature(function)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise checks.type_error(
+            f"a batch for {_name(function)}{_without_types(signature)}",
+            f"{shown}: {error}",
+            "Name the program's own arguments, in a mapping, or give them in its order.",
+        ) from None
+    for name, value in bound.arguments.items():
+        if value is None and signature.parameters[name].default is inspect.Parameter.empty:
+            raise checks.value_error(
+                f"a tensor for {name!r}, for which {_name(function)} has no default",
+                "None",
+                "Pass a tensor.",
+            )
+    bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 Data = Tensor | Batch

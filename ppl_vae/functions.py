@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_vae import checks
-from ppl_vae.batch import Batch, Data, as_batch, unpacked
+from ppl_vae.batch import Batch, Data, as_batch, bind, unpacked
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import seeded
 
@@ -113,7 +113,10 @@ def as_argument(pair: Pair | Functions, data: object) -> Data:
         model, guide = pair.model, pair.guide
     x = as_batch(data).detach()
     if isinstance(x, Tensor):
-        return checks.nonempty("x", checks.floating("x", x))
+        checks.nonempty("x", checks.floating("x", x))
+        for program in (model, guide):
+            bind(program, (x,), {}, f"one tensor {tuple(x.shape)}")
+        return x
     x.bind(guide)
     named = x.bind(model)
     first = next(iter(named.values()))

@@ -36,7 +36,7 @@ class Batches(Protocol):
 # What `fit` and the diagnostics take.
 DataLike = BatchLike | Batches | Dataset[Any] | DataLoader[Any]
 # What they become.
-Source = Batches | LoaderBatches
+DataSource = Batches | LoaderBatches
 
 
 class TensorBatches:
@@ -83,7 +83,7 @@ class _Arguments:
         return getattr(self._data, name)
 
 
-def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair, Source]:
+def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair, DataSource]:
     """Return a pair of one argument, and data on its device that give it, after a look at them.
 
     Tensors are checked whole; of other data the first batch is.
@@ -132,7 +132,7 @@ def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair
     return subject, found
 
 
-def shuffled(data: Source, batch_size: int, pair: Pair) -> Iterator[Data]:
+def shuffled(data: DataSource, batch_size: int, pair: Pair) -> Iterator[Data]:
     """Yield the examples once, in a random order of torch's global stream, or as loaded."""
     if isinstance(data, LoaderBatches):
         yield from data
@@ -142,7 +142,7 @@ def shuffled(data: Source, batch_size: int, pair: Pair) -> Iterator[Data]:
         yield data.batch(index, dtype=pair.dtype)
 
 
-def in_order(data: Source, batch_size: int, pair: Pair) -> Iterator[Data]:
+def in_order(data: DataSource, batch_size: int, pair: Pair) -> Iterator[Data]:
     """Yield the examples once, as they stand."""
     if isinstance(data, LoaderBatches):
         yield from data
@@ -151,7 +151,7 @@ def in_order(data: Source, batch_size: int, pair: Pair) -> Iterator[Data]:
         yield data.batch(slice(start, start + batch_size), dtype=pair.dtype)
 
 
-def first_examples(data: Source, count: int, pair: Pair) -> Data:
+def first_examples(data: DataSource, count: int, pair: Pair) -> Data:
     """Return at most `count` examples from the beginning; of a loader, of its first batch."""
     if isinstance(data, LoaderBatches):
         return data.first[:count]

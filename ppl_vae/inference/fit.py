@@ -17,7 +17,7 @@ from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose, require_served
 from ppl_vae.inference.batches import (
     DataLike,
-    Source,
+    DataSource,
     as_batches,
     describe,
     first_examples,
@@ -184,7 +184,7 @@ def _serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
 
 
 def _train_epoch(
-    step: Step, data: Source, batch_size: int, epoch: int, fast: CompiledEpochs
+    step: Step, data: DataSource, batch_size: int, epoch: int, fast: CompiledEpochs
 ) -> float:
     """Return the mean ELBO per example of one epoch.
 
@@ -212,7 +212,7 @@ def _train_epoch(
     return _pass(step, data, batch_size, epoch, look=True)
 
 
-def _pass(step: Step, data: Source, batch_size: int, epoch: int, *, look: bool) -> float:
+def _pass(step: Step, data: DataSource, batch_size: int, epoch: int, *, look: bool) -> float:
     count = 0
     total = torch.zeros((), dtype=torch.float64, device=step.pair.device)
     with pyro.validation_enabled(False):  # noqa: FBT003

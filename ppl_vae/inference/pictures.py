@@ -16,7 +16,7 @@ from torch import Tensor
 from ppl_vae import checks, plots
 from ppl_vae.batch import BatchLike, Data
 from ppl_vae.functions import as_program
-from ppl_vae.inference.batches import Source, first_examples
+from ppl_vae.inference.batches import DataSource, first_examples
 from ppl_vae.inference.guide_means import guide_means
 from ppl_vae.inference.history import History
 from ppl_vae.inference.posterior_picture import exact_posterior
@@ -33,7 +33,7 @@ WALK_STEPS = 20
 Pictures = dict[str, Callable[[], Axes]]
 
 
-def draw_run(path: Path, pair: Pair, data: Source, history: History) -> list[Path]:
+def draw_run(path: Path, pair: Pair, data: DataSource, history: History) -> list[Path]:
     """Draw a run's ELBO history and what else fits its pair; return the files."""
     curves = {"train": history.train_elbo, "test": history.test_elbo}
     found: Pictures = {"elbo.png": lambda: plots.elbo_history(curves)}

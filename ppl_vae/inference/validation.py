@@ -7,14 +7,14 @@ from typing import Any
 import pyro
 import torch
 
-from ppl_vae.inference.batches import Source, in_order
+from ppl_vae.inference.batches import DataSource, in_order
 from ppl_vae.pair import Pair
 
 BATCH_SIZE = 1000
 
 
 @torch.no_grad()
-def evaluate_elbo(elbo: Any, pair: Pair, data: Source) -> float:  # noqa: ANN401
+def evaluate_elbo(elbo: Any, pair: Pair, data: DataSource) -> float:  # noqa: ANN401
     """Return the estimate of the ELBO per example over all of `data`, in nats."""
     total, count = 0.0, 0
     with pyro.validation_enabled(False):  # noqa: FBT003
@@ -25,7 +25,7 @@ def evaluate_elbo(elbo: Any, pair: Pair, data: Source) -> float:  # noqa: ANN401
 
 
 @torch.no_grad()
-def evaluate_auxiliary(pair: Pair, data: Source) -> list[float]:
+def evaluate_auxiliary(pair: Pair, data: DataSource) -> list[float]:
     """Return the mean of the auxiliary loss per example, or nothing for a pair without one."""
     total, count = [], 0
     if type(pair).auxiliary_loss is Pair.auxiliary_loss:

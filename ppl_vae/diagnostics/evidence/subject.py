@@ -14,7 +14,13 @@ from ppl_vae import checks, devices
 from ppl_vae.batch import Batch, Data, unpacked
 from ppl_vae.diagnostics.evidence.particles import Particles
 from ppl_vae.functions import Functions, as_argument
-from ppl_vae.inference.batches import DataLike, LoaderBatches, Source, TensorBatches, as_batches
+from ppl_vae.inference.batches import (
+    DataLike,
+    DataSource,
+    LoaderBatches,
+    TensorBatches,
+    as_batches,
+)
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, reseed, seeded
 
@@ -34,7 +40,7 @@ class Subject:
     """
 
     pair: Pair | Functions
-    data: Source
+    data: DataSource
     dtype: torch.dtype
     device: torch.device
     seed: int

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.inference.batches import LoaderBatches, Source, first_examples, shuffled
+from ppl_vae.inference.batches import DataSource, LoaderBatches, first_examples, shuffled
 from ppl_vae.inference.compilation.inductor.lowering import can_compile
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
@@ -52,7 +52,7 @@ class CompiledEpochs:
         how: ``"auto"``, True or False.
     """
 
-    def __init__(self, step: Step, data: Source, batch_size: int, *, how: str | bool) -> None:
+    def __init__(self, step: Step, data: DataSource, batch_size: int, *, how: str | bool) -> None:
         self._step, self._data, self._how = step, data, how
         self._loads = getattr(data, "loads", False)
         if isinstance(data, LoaderBatches):
