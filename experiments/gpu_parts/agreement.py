@@ -32,6 +32,16 @@ PAIRS: dict[str, dict[str, Any]] = {
     "amortized-exponential-normal": {"hidden": 4, "seed": 1},
     "linear-gaussian": {"data_dim": 4, "latent_dim": 2, "noise_scale": 0.7, "seed": 1},
     "gaussian-chain": {"data_dim": 2},
+    "gamma-poisson": {"concentration": 2.0, "rate": 0.5},
+    "conditional-vae": {"image_shape": (1, 4, 4), "num_classes": 3, "hidden": (8,), "seed": 1},
+    "semi-supervised-vae": {
+        "image_shape": (1, 4, 4),
+        "num_classes": 3,
+        "latent_dim": 2,
+        "hidden": (8,),
+        "seed": 1,
+    },
+    "count-vae": {"num_features": 5, "latent_dim": 2, "hidden": (8,), "seed": 1},
     "gaussian-chain, bottom-up": {"data_dim": 2, "guide": "bottom-up"},
     "conv-gaussian-vae": {"latent_dim": 4, "learn_scale": True, "seed": 1},
     "hierarchical-vae": {"image_shape": (1, 8, 8), "latent_dims": (6, 4), "seed": 1},
@@ -68,10 +78,23 @@ class DrawnOnCPU(TorchDispatchMode):
 
 
 def make(name: str, dtype: torch.dtype, device: torch.device | str) -> tuple[Pair, Tensor]:
-    """Return the pair of that name in `PAIRS`, and data for it."""
+    """Return the pair of that name in `PAIRS`, and data for it, without further arguments."""
+    pair, (x, *_) = with_arguments(name, dtype, device)
+    return pair, x
+
+
+def with_arguments(
+    name: str, dtype: torch.dtype, device: torch.device | str
+) -> tuple[Pair, list[Tensor]]:
+    """Return the pair of that name in `PAIRS`, and what its model takes."""
     pair = MODELS[name.partition(",")[0]](**PAIRS[name]).to(dtype)
-    x = pair.sample(NUM_EXAMPLES, seed=0)
-    return pair.to(device), x.to(device)
+    given = {}
+    if name == "conditional-vae":
+        given = {"y": torch.arange(NUM_EXAMPLES) % 3}
+    elif name == "count-vae":
+        given = {"library": torch.full((NUM_EXAMPLES,), 20.0, dtype=dtype)}
+    x = pair.sample(NUM_EXAMPLES, seed=0, **given)
+    return pair.to(device), [each.to(device) for each in (x, *given.values())]
 
 
 def gradients(device: torch.device, *, smoke: bool) -> Iterator[Case]:
@@ -116,11 +139,11 @@ class _Gradient:
         return {"value off by": gap, "gradient off by": require(max(off), limit, "a gradient is")}
 
     def _on(self, device: torch.device | str) -> tuple[float, list[Tensor]]:
-        pair, x = make(self._name, self._dtype, device)
+        pair, given = with_arguments(self._name, self._dtype, device)
         elbo: Any = ESTIMATORS[self._elbo].make(num_particles=PARTICLES.get(self._elbo, 1))
         pyro.clear_param_store()
         with seeded(1, pair.device), DrawnOnCPU():
-            loss = elbo.loss_and_grads(pair.model, pair.guide, x)
+            loss = elbo.loss_and_grads(pair.model, pair.guide, *given)
         grads = [p.grad for p in pair.parameters() if p.grad is not None]
         return float(loss), [g.double().cpu() for g in grads]
 
@@ -156,7 +179,7 @@ class _Steps:
         return found
 
     def _take(self, cls: Callable[..., Any], **options: object) -> tuple[Tensor, list[Tensor]]:
-        pair, x = make(self._name, self._dtype, self._device)
+        pair, given = with_arguments(self._name, self._dtype, self._device)
         elbo = ESTIMATORS[self._elbo].make(num_particles=PARTICLES.get(self._elbo, 1))
         pyro.clear_param_store()
         # Sums over 784 Normal pixels, and scores, have gradients that would lead away to infinity.
@@ -164,7 +187,7 @@ class _Steps:
         optim = SGD({"lr": 1e-6 if steep else 1e-3})
         svi = cls(pair.model, pair.guide, optim, elbo, **options)
         with seeded(2, pair.device):
-            losses = [svi.step(x) for _ in range(50)]
+            losses = [svi.step(*given) for _ in range(50)]
         return torch.tensor(losses).double(), [p.detach().double() for p in pair.parameters()]
 
 
