@@ -122,7 +122,7 @@ def floats(**values: Real) -> tuple[Tensor, ...]:
                 )
             value = torch.tensor(float(value), dtype=dtype, device=device)
         result.append(value.to(dtype))
-        _require(name, value, lambda v: ~v.isnan(), "no NaN", "Look for where it arose.")
+        require(name, value, lambda v: ~v.isnan(), "no NaN", "Look for where it arose.")
     return tuple(result)
 
 
@@ -141,14 +141,14 @@ def broadcastable(**tensors: Tensor) -> torch.Size:
 
 def finite(name: str, value: Tensor) -> Tensor:
     """Return `value`; raise ValueError if it holds a NaN or an infinity."""
-    return _require(
+    return require(
         name, value, torch.isfinite, "finite numbers only", "Remove or replace those entries."
     )
 
 
 def positive(name: str, value: Tensor) -> Tensor:
     """Return `value`; raise ValueError unless every entry is finite and above zero."""
-    return _require(
+    return require(
         name,
         value,
         lambda v: (v > 0) & v.isfinite(),
@@ -159,7 +159,7 @@ def positive(name: str, value: Tensor) -> Tensor:
 
 def binary(name: str, value: Tensor) -> Tensor:
     """Return `value`; raise ValueError unless every entry is 0 or 1."""
-    return _require(
+    return require(
         name,
         value,
         lambda v: (v == 0) | (v == 1),
@@ -205,9 +205,10 @@ def name(kind: str, value: object, known: Iterable[str]) -> str:
     raise value_error(f"{kind} as one of {', '.join(options)}", repr(value), remedy)
 
 
-def _require(
+def require(
     name: str, value: Tensor, holds: Callable[[Tensor], Tensor], expected: str, remedy: str
 ) -> Tensor:
+    """Return `value`; raise ValueError unless `holds` is True of every entry."""
     if not values_are_checked():
         return value
     good = holds(value.detach())

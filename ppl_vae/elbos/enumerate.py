@@ -17,7 +17,7 @@ from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.closed_kl import registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, same_weights
 from ppl_vae.elbos.pathwise import CutAtLatents, Draw, Function, Program
-from ppl_vae.elbos.traces import Site, is_subsample, latent_sites, not_reparameterised, weighed
+from ppl_vae.elbos.traces import Site, check_sites, is_subsample, latent_sites, weighed
 
 _log = logging.getLogger("pyro.infer.elbo")
 
@@ -46,7 +46,7 @@ class TraceEnumerate_ELBO(TraceEnum_ELBO):  # noqa: N801  (Pyro's naming)
 
     Raises:
         TypeError: `num_particles` is not an int.
-        ValueError: `num_particles` below 1.
+        ValueError: `num_particles` below 1; at a step, a site that model or guide lacks.
         NotImplementedError: at a step, a draw that is neither reparameterised nor enumerated.
 
     Example:
@@ -68,6 +68,8 @@ class TraceEnumerate_ELBO(TraceEnum_ELBO):  # noqa: N801  (Pyro's naming)
         # Within Pyro's own handler, which enumerates what is marked.
         marked = _Enumerated()(model), _Enumerated()(guide)
         for traces in super()._get_traces(*marked, args, kwargs):
+            sites = (site for trace in traces for site in latent_sites(trace).values())
+            check_sites(*traces, summed={site["name"] for site in sites if _is_enumerated(site)})
             self._take_divergences(program, *traces)
             yield traces
 
@@ -105,16 +107,13 @@ class TraceEnumerate_ELBO(TraceEnum_ELBO):  # noqa: N801  (Pyro's naming)
 
 
 class _Enumerated(Messenger):
-    """Marks every discrete latent to be enumerated in parallel; refuses what cannot be."""
+    """Marks every discrete latent that has finitely many states to be enumerated in parallel."""
 
     def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401
-        fn = msg["fn"]
         if msg["is_observed"] or is_subsample(msg) or msg["infer"].get("is_auxiliary"):
             return
-        if getattr(fn, "has_enumerate_support", False):
+        if getattr(msg["fn"], "has_enumerate_support", False):
             msg["infer"] = {**msg["infer"], "enumerate": "parallel", "expand": False}
-        elif not fn.has_rsample:
-            raise NotImplementedError(not_reparameterised(msg["name"], fn))
 
 
 def _is_enumerated(site: Site) -> bool:

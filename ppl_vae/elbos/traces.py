@@ -75,7 +75,8 @@ def check_sites(
 ) -> None:
     """Raise unless model and guide draw the same latents, and reparameterised where asked.
 
-    The guide may lack `summed` latents of the model, whose states are summed.
+    The guide may lack `summed` latents of the model, whose states are summed; those that it has
+    need no derivative.
     """
     in_model, in_guide = latent_sites(model), density_sites(guide)
     for name in in_model:
@@ -92,7 +93,7 @@ def check_sites(
                 f"sites {_listed(in_model)}",
                 'Draw it in the model too, or mark it infer={"is_auxiliary": True}.',
             )
-        if reparameterised and not is_reparameterised(site["fn"]):
+        if reparameterised and name not in summed and not is_reparameterised(site["fn"]):
             raise NotImplementedError(not_reparameterised(name, site["fn"]))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from ppl_vae import checks
@@ -13,7 +11,7 @@ COUNTS = "whole numbers of 0 or more only (counts)"
 
 def counts(name: str, value: Tensor) -> Tensor:
     """Return `value`; raise ValueError unless every entry is 0, 1, 2, ..."""
-    return _require(
+    return checks.require(
         name,
         value,
         lambda v: (v >= 0) & (v == v.floor()) & v.isfinite(),
@@ -24,7 +22,7 @@ def counts(name: str, value: Tensor) -> Tensor:
 
 def unit_interval(name: str, value: Tensor) -> Tensor:
     """Return `value`; raise ValueError unless every entry is in [0, 1]."""
-    return _require(
+    return checks.require(
         name,
         value,
         lambda v: (v >= 0) & (v <= 1),
@@ -35,7 +33,7 @@ def unit_interval(name: str, value: Tensor) -> Tensor:
 
 def labels(name: str, value: Tensor, *, num_classes: int) -> Tensor:
     """Return `value`; raise ValueError unless every entry is one of 0, ..., num_classes - 1."""
-    return _require(
+    return checks.require(
         name,
         value,
         lambda v: (v >= 0) & (v < num_classes) & (v == v.floor()),
@@ -43,16 +41,3 @@ def labels(name: str, value: Tensor, *, num_classes: int) -> Tensor:
         f"Quantise the data, or pass likelihood={{'name': 'categorical', 'num_classes': K}} "
         f"with another K than {num_classes}.",
     )
-
-
-def _require(
-    name: str, value: Tensor, holds: Callable[[Tensor], Tensor], expected: str, remedy: str
-) -> Tensor:
-    if not checks.values_are_checked():
-        return value
-    good = holds(value.detach())
-    if not bool(good.all()):
-        bad = value.detach()[~good]
-        came = f"{bad.numel()} of {value.numel()} entries otherwise, the first {bad[0].item()}"
-        raise checks.value_error(f"{name}: {expected}", came, remedy)
-    return value
