@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
@@ -14,11 +13,10 @@ from torch.distributions import Distribution
 
 from ppl_vae import checks
 from ppl_vae.closed_forms import exponential_normal
-from ppl_vae.pair import Pair
-from ppl_vae.seeding import Seed
+from ppl_vae.models.data_sets import DataSetPair, data_plate
 
 
-class ExponentialNormalModel(Pair):
+class ExponentialNormalModel(DataSetPair):
     """The model of `ExponentialNormal`, its closed forms and checks; a subclass adds the rate.
 
     ``guide_rate(x)`` is the rate of the guide, q(z) = Exponential(guide_rate(x)).
@@ -41,7 +39,7 @@ class ExponentialNormalModel(Pair):
     def model(self, x: Tensor) -> Tensor:
         """Draw z from the prior and score the observations."""
         self.begin(x)
-        with _data_plate(x):
+        with data_plate(x):
             z = pyro.sample("z", dist.Exponential(self.prior_rate))
             loc = z.unsqueeze(-1).expand(*z.shape, x.shape[-1])
             return pyro.sample("x", dist.Normal(loc, self.noise_scale).to_event(1), obs=x)
@@ -49,39 +47,13 @@ class ExponentialNormalModel(Pair):
     def guide(self, x: Tensor) -> Tensor:
         """Draw z from Exponential(guide_rate)."""
         self.begin(x)
-        with _data_plate(x):
+        with data_plate(x):
             return pyro.sample("z", dist.Exponential(self.guide_rate(x)))
 
     @property
     def exact(self) -> ExactExponentialNormal:
         """The toy's closed forms at this pair's parameters."""
         return ExactExponentialNormal(self)
-
-    def check(self, x: Tensor) -> None:
-        """Raise unless `x` is one data set, (n,), or a batch of them, (batch, n)."""
-        super().check(x)
-        if x.dim() not in (1, 2):
-            raise checks.value_error(
-                "x of shape (n,), one data set, or (batch, n), several",
-                f"shape {tuple(x.shape)}",
-                "Give every data set a row of its own.",
-            )
-
-    def num_examples(self, x: Tensor) -> int:
-        """Return the number of data sets: 1 for (n,), batch for (batch, n)."""
-        return len(x) if x.dim() == 2 else 1
-
-    def blank(self, n: int) -> Tensor:
-        """Return one data set of `n` zeros."""
-        return torch.zeros(n, dtype=self.dtype, device=self.device)
-
-    def sample(self, n: int, *, seed: Seed = None, num_datasets: int | None = None) -> Tensor:
-        """Draw one data set of `n` numbers, (n,), or several, (num_datasets, n)."""
-        blank = self.blank(checks.count("n", n))
-        if num_datasets is not None:
-            blank = blank.expand(checks.count("num_datasets", num_datasets), n)
-        with torch.no_grad():
-            return self._sample_like(blank, seed)
 
 
 class ExponentialNormal(ExponentialNormalModel):
@@ -182,7 +154,3 @@ class ExactExponentialNormal:
             for name, slope in zip(named, jacobian, strict=True):
                 total[name] += slope**2 * variance_i
         return total
-
-
-def _data_plate(x: Tensor) -> AbstractContextManager[object]:
-    return pyro.plate("data", len(x), dim=-1) if x.dim() == 2 else nullcontext()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
@@ -15,11 +14,10 @@ from torch.distributions import Distribution
 from ppl_vae import checks
 from ppl_vae.closed_forms import gamma_poisson
 from ppl_vae.likelihoods import LIKELIHOODS
-from ppl_vae.pair import Pair
-from ppl_vae.seeding import Seed
+from ppl_vae.models.data_sets import DataSetPair, data_plate
 
 
-class GammaPoisson(Pair):
+class GammaPoisson(DataSetPair):
     """One positive latent, n counts with that rate, and a learned Gamma guide.
 
         p(z) = Gamma(concentration, rate)      p(x_i | z) = Poisson(z), i = 1..n
@@ -83,7 +81,7 @@ class GammaPoisson(Pair):
     def model(self, x: Tensor) -> Tensor:
         """Draw z from the prior and score the counts."""
         self.begin(x)
-        with _data_plate(x):
+        with data_plate(x):
             z = pyro.sample("z", dist.Gamma(self.concentration, self.rate))
             rate = z.unsqueeze(-1).expand(*z.shape, x.shape[-1])
             return pyro.sample("x", dist.Poisson(rate).to_event(1), obs=x)
@@ -91,7 +89,7 @@ class GammaPoisson(Pair):
     def guide(self, x: Tensor) -> Tensor:
         """Draw z from the guide's Gamma distribution."""
         self.begin(x)
-        with _data_plate(x):
+        with data_plate(x):
             return pyro.sample("z", dist.Gamma(*self.guide_parameters(x)))
 
     @property
@@ -102,29 +100,7 @@ class GammaPoisson(Pair):
     def check(self, x: Tensor) -> None:
         """Raise unless `x` is one data set of counts, (n,), or a batch of them, (batch, n)."""
         super().check(x)
-        if x.dim() not in (1, 2):
-            raise checks.value_error(
-                "x of shape (n,), one data set, or (batch, n), several",
-                f"shape {tuple(x.shape)}",
-                "Give every data set a row of its own.",
-            )
         LIKELIHOODS["poisson"].check(x)
-
-    def num_examples(self, x: Tensor) -> int:
-        """Return the number of data sets: 1 for (n,), batch for (batch, n)."""
-        return len(x) if x.dim() == 2 else 1
-
-    def blank(self, n: int) -> Tensor:
-        """Return one data set of `n` zeros."""
-        return torch.zeros(n, dtype=self.dtype, device=self.device)
-
-    def sample(self, n: int, *, seed: Seed = None, num_datasets: int | None = None) -> Tensor:
-        """Draw one data set of `n` counts, (n,), or several, (num_datasets, n)."""
-        blank = self.blank(checks.count("n", n))
-        if num_datasets is not None:
-            blank = blank.expand(checks.count("num_datasets", num_datasets), n)
-        with torch.no_grad():
-            return self._sample_like(blank, seed)
 
 
 class ExactGammaPoisson:
@@ -178,7 +154,3 @@ class ExactGammaPoisson:
     def _guide(self, x: Tensor) -> dict[str, Any]:
         concentration, rate = self._pair.guide_parameters(x)
         return {"guide_concentration": concentration, "guide_rate": rate}
-
-
-def _data_plate(x: Tensor) -> AbstractContextManager[object]:
-    return pyro.plate("data", len(x), dim=-1) if x.dim() == 2 else nullcontext()
