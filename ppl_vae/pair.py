@@ -154,7 +154,6 @@ class Pair(nn.Module):
         found = as_batch(x)
         bound = Batch((found,)) if isinstance(found, Tensor) else found
         named = bound.bind(self.model)
-        bound.bind(self.guide)
         return {name: entry for name, entry in named.items() if isinstance(entry, Tensor)}
 
     def check_dtype(self, x: Tensor) -> None:

@@ -5,19 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI, excess_over_log
+from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI, STIRLING, excess_over_log
 
 _LARGE = 12.0  # from here on the series below is right to the last digit
-_SERIES = [
-    1 / 12,
-    -1 / 360,
-    1 / 1260,
-    -1 / 1680,
-    1 / 1188,
-    -691 / 360360,
-    1 / 156,
-    -3617 / 122400,
-]
 
 
 def stirling_error(z: Tensor) -> Tensor:
@@ -25,7 +15,7 @@ def stirling_error(z: Tensor) -> Tensor:
     is_large = z >= _LARGE
     large, small = torch.where(is_large, z, _LARGE), torch.where(is_large, 1.0, z)
     square, series = large.square().reciprocal(), torch.zeros_like(large)
-    for coefficient in reversed(_SERIES):
+    for coefficient in reversed(STIRLING[:8]):
         series = series * square + coefficient
     direct = torch.lgamma(small) - (small - 0.5) * small.log() + small - HALF_LOG_TWO_PI
     return torch.where(is_large, series / large, direct)

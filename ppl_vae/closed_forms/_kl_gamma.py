@@ -14,21 +14,10 @@ from ppl_vae.closed_forms._kl_terms import (
     product_difference,
     tame_log,
 )
+from ppl_vae.closed_forms._special import STIRLING
 
 # The argument is stepped up before Stirling's series, sum_j B_2j / (2j (2j - 1)) x^(1 - 2j).
 _STEPS = 8
-_STIRLING = [
-    1 / 12,
-    -1 / 360,
-    1 / 1260,
-    -1 / 1680,
-    1 / 1188,
-    -691 / 360360,
-    1 / 156,
-    -3617 / 122400,
-    43867 / 244188,
-    -174611 / 125400,
-]
 
 
 def kl_gamma_gamma(
@@ -116,9 +105,9 @@ def _shape_gap(b: Tensor, a: Tensor) -> Tensor:
 def _stirling(b: Tensor, a: Tensor) -> Tensor:
     inverse_a, inverse_b = 1 / a, 1 / b
     power, inner, total = torch.ones_like(a), torch.zeros_like(a), torch.zeros_like(a)
-    for m in range(1, 2 * len(_STIRLING)):
+    for m in range(1, 2 * len(STIRLING)):
         power = power * inverse_a
         inner = m * power + inverse_b * inner
         if m % 2:
-            total = total + _STIRLING[m // 2] * inner
+            total = total + STIRLING[m // 2] * inner
     return total

@@ -18,6 +18,19 @@ from torch import Tensor
 Context = Any  # autograd's context, for which torch declares no attributes
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+# B_2j / (2j (2j - 1)), j from 1: Stirling's series of log-factorials.
+STIRLING = [
+    1 / 12,
+    -1 / 360,
+    1 / 1260,
+    -1 / 1680,
+    1 / 1188,
+    -691 / 360360,
+    1 / 156,
+    -3617 / 122400,
+    43867 / 244188,
+    -174611 / 125400,
+]
 TAIL = 2.5  # the continued fraction is used for t < -TAIL, where _TERMS levels give 16 digits
 _TERMS = 60
 _ATANH_TAIL = [1 / k for k in range(3, 30, 2)]

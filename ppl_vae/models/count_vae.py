@@ -116,13 +116,9 @@ class CountVAE(Pair):
         return cls(num_features, seed=seed)
 
     def encode(
-        self,
-        x: Tensor,
-        library: Tensor | None = None,
-        batch: Tensor | None = None,
-        mask: Tensor | None = None,
+        self, x: Tensor, batch: Tensor | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return loc and scale of q(z | x, b), each (batch, latent_dim); without `library`."""
+        """Return loc and scale of q(z | x, b), each (batch, latent_dim)."""
         parts = [self.observation.encoder_input(observed(x, mask))]
         if self.sees_mask:
             parts.append(torch.ones_like(parts[0]) if mask is None else mask.to(parts[0]))
@@ -180,7 +176,7 @@ class CountVAE(Pair):
         """Draw codes given the counts: q(z | x, b)."""
         self.begin(x, library, batch, mask)
         with pyro.plate("data", len(x), dim=-1):
-            loc, scale = self.encode(x, library, batch, mask)
+            loc, scale = self.encode(x, batch, mask)
             return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
 
     @torch.no_grad()
@@ -192,7 +188,7 @@ class CountVAE(Pair):
         mask: Tensor | None = None,
     ) -> Tensor:
         """Return the expected counts at the guide's mean of z, (batch, num_features)."""
-        loc, _ = self.encode(x, library, batch, mask)
+        loc, _ = self.encode(x, batch, mask)
         library = observed(x, mask).sum(-1) if library is None else library
         return self.likelihood(loc, library, batch).mean
 
