@@ -11,28 +11,40 @@ from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
 from ppl_vae.elbos.estimator import Estimator
 from ppl_vae.elbos.exact import Exact_ELBO
 from ppl_vae.elbos.iwae import TraceIWAE_ELBO
+from ppl_vae.elbos.kl_weights.estimator import WeightedELBO, weigh, without_weights
+from ppl_vae.elbos.kl_weights.weight import KLWeight
 from ppl_vae.elbos.registry import ESTIMATORS
 from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
 from ppl_vae.elbos.sticking_the_landing import TraceSTL_ELBO
 
 
-def make(elbo: str | ELBO, *, num_particles: int = 1) -> ELBO:
+def make(
+    elbo: str | ELBO,
+    *,
+    num_particles: int = 1,
+    kl_weight: KLWeight = 1.0,
+    free_bits: float = 0.0,
+) -> ELBO:
     """Return the estimator that is meant: one that is ready, or a name in `ESTIMATORS`.
 
     Args:
         elbo: a ``pyro.infer.ELBO``, which is returned as it is, or a name.
         num_particles: for a name, how many particles each estimate averages.
+        kl_weight: on the KL divergence; see `WeightedELBO`.
+        free_bits: nats per latent dimension below which the KL is not pushed; likewise.
 
     Raises:
-        ValueError: an unknown name (the nearest known one is suggested), or `num_particles` < 1.
-        TypeError: `elbo` is neither.
+        ValueError: an unknown name (the nearest known one is suggested), `num_particles` < 1, or
+            a negative weight.
+        TypeError: `elbo` is neither, or a weight of another kind.
+        NotImplementedError: weights of a bound that has no KL divergence apart.
 
     Example:
         >>> type(make("trace")).__name__
         'Trace_ELBO'
     """
     if isinstance(elbo, ELBO):
-        return elbo
+        return weigh(elbo, kl_weight=kl_weight, free_bits=free_bits)
     if not isinstance(elbo, str):
         raise checks.type_error(
             "elbo as an estimator's name or a pyro.infer.ELBO",
@@ -40,19 +52,24 @@ def make(elbo: str | ELBO, *, num_particles: int = 1) -> ELBO:
             f"Known names: {', '.join(ESTIMATORS)}.",
         )
     checks.name("estimator", elbo, ESTIMATORS)
-    return ESTIMATORS[elbo].make(num_particles=num_particles)
+    return ESTIMATORS[elbo].make(
+        num_particles=num_particles, kl_weight=kl_weight, free_bits=free_bits
+    )
 
 
 def name_of(elbo: ELBO) -> str | None:
-    """Return the name under which the class of `elbo` is registered, or None."""
-    return next((name for name, entry in ESTIMATORS.items() if type(elbo) is entry.cls), None)
+    """Return the name under which the class of `elbo`, weighted or not, is registered, or None."""
+    cls = type(without_weights(elbo))
+    return next((name for name, entry in ESTIMATORS.items() if cls is entry.cls), None)
 
 
 def bound_of(elbo: ELBO) -> str:
     """Return what `elbo` estimates; with one particle every bound here is the ELBO.
 
-    An estimator that is not registered is taken to estimate the ELBO.
+    An estimator that is not registered is taken to estimate the ELBO. Weights are part of it.
     """
+    if isinstance(elbo, WeightedELBO):
+        return f"elbo, {elbo.objective}"
     name = name_of(elbo)
     return "elbo" if name is None or elbo.num_particles == 1 else ESTIMATORS[name].bound
 
@@ -67,7 +84,9 @@ __all__ = [
     "TraceIWAE_ELBO",
     "TraceSTL_ELBO",
     "TraceScoreFunction_ELBO",
+    "WeightedELBO",
     "bound_of",
     "make",
     "name_of",
+    "without_weights",
 ]

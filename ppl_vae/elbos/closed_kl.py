@@ -60,7 +60,8 @@ def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401
     first, second = base(fn), base(prior)
     if isinstance(first, Delta):
         return "a Delta has no density against another, only a value"
-    if "MaskedDistribution" in {type(f).__name__ for f in (*layers(fn), *layers(prior))}:
+    masks = [[f._mask for f in layers(side) if hasattr(f, "_mask")] for side in (fn, prior)]
+    if len(masks[0]) != len(masks[1]) or any(a is not b for a, b in zip(*masks, strict=True)):
         return "its distribution has a mask of its own"
     if fn.batch_shape != prior.batch_shape or fn.event_shape != prior.event_shape:
         return "its shapes differ between model and guide"

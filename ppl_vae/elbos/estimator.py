@@ -9,6 +9,8 @@ from typing import Any
 from pyro.infer import ELBO
 
 from ppl_vae import checks
+from ppl_vae.elbos.kl_weights.estimator import weigh
+from ppl_vae.elbos.kl_weights.weight import KLWeight
 
 CLAIMS = ("unbiased", "biased", "exact")
 
@@ -49,7 +51,13 @@ class Estimator:
         """Whether value and gradient are claimed without bias for every pair that it serves."""
         return "biased" not in (self.value, self.gradient) and not self.condition
 
-    def make(self, *, num_particles: int = 1) -> ELBO:
-        """Return the estimator that averages `num_particles` particles, at least 1."""
+    def make(
+        self, *, num_particles: int = 1, kl_weight: KLWeight = 1.0, free_bits: float = 0.0
+    ) -> ELBO:
+        """Return the estimator that averages `num_particles` particles, at least 1.
+
+        With `kl_weight` or `free_bits` it is a `WeightedELBO`.
+        """
         checks.count("num_particles", num_particles)
-        return self.cls(num_particles=num_particles, **self.options)
+        elbo = self.cls(num_particles=num_particles, **self.options)
+        return weigh(elbo, kl_weight=kl_weight, free_bits=free_bits)

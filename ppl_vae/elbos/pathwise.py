@@ -99,8 +99,8 @@ class PathwiseELBO(ELBO):
 
     Attributes:
         cuts_latents: whether `bound` needs ``Draw.cut``.
-        shares_subsamples: whether all particles are to see the same data points of a plate that
-            subsamples.
+        weighs_particles: whether `bound` is a logarithm of importance weights; all particles then
+            see the same data points of a plate that subsamples.
 
     Raises:
         TypeError: `num_particles` is not an int.
@@ -110,7 +110,7 @@ class PathwiseELBO(ELBO):
     """
 
     cuts_latents = False
-    shares_subsamples = False
+    weighs_particles = False
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:  # noqa: ANN401
         checks.count("num_particles", num_particles)
@@ -148,7 +148,7 @@ class PathwiseELBO(ELBO):
         return loss.detach()
 
     def _draws(self, program: Program) -> Iterator[Draw]:
-        shared = SameSubsamples() if self.shares_subsamples else Messenger()
+        shared = SameSubsamples() if self.weighs_particles else Messenger()
         for _ in range(1 if self.vectorize_particles else self.num_particles):
             cut = CutAtLatents()
             with shared, cut if self.cuts_latents else Messenger():

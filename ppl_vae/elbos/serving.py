@@ -16,6 +16,7 @@ from ppl_vae import checks
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
+from ppl_vae.elbos.kl_weights.estimator import without_weights
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.registry import ESTIMATORS
@@ -84,6 +85,7 @@ def require_served(elbo: ELBO, program: Program) -> None:
 @contextmanager
 def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
     """Raise NotImplementedError in the block where `elbo` would leave out a part silently."""
+    elbo = without_weights(elbo)
     with ExitStack() as stack:
         if not isinstance(elbo, TraceScoreFunction_ELBO):
             stack.enter_context(_Reparameterised(scored=not isinstance(elbo, _PATHWISE)))

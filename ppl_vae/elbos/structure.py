@@ -11,6 +11,7 @@ from pyro.poutine.scale_messenger import ScaleMessenger
 
 from ppl_vae.elbos.closed_kl import layers
 from ppl_vae.elbos.kl_plan import same_weights
+from ppl_vae.elbos.kl_weights.program import WeighsSites
 from ppl_vae.elbos.pathwise import Draw, Program
 from ppl_vae.elbos.traces import latent_sites, sample_sites
 
@@ -39,12 +40,12 @@ def structure(draw: Draw, program: Program) -> tuple[Hashable, ...]:
 
 
 def _unweighted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Take ``poutine.scale`` and ``poutine.mask`` off: they are wrapped again at every step."""
+    """Take off what weighs a program's sites: it is wrapped around it again at every step."""
     while True:
         wrapped = getattr(function, "func", None)
         args = getattr(wrapped, "args", ())
         if not (isinstance(function, partial) and len(args) == 2):
             return function
-        if not isinstance(args[0], (ScaleMessenger, MaskMessenger)):
+        if not isinstance(args[0], (ScaleMessenger, MaskMessenger, WeighsSites)):
             return function
         function = args[1]

@@ -24,7 +24,7 @@ from ppl_vae.diagnostics.comparison.result import ElboComparison
 from ppl_vae.diagnostics.comparison.row import Row
 from ppl_vae.diagnostics.comparison.treatment import LATENT, treatments
 from ppl_vae.diagnostics.estimate import Estimate
-from ppl_vae.elbos import ESTIMATORS, make, name_of
+from ppl_vae.elbos import ESTIMATORS, make, name_of, without_weights
 from ppl_vae.elbos.kl_plan import CLOSED_FORM
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import require_served, those_that_serve
@@ -131,7 +131,8 @@ def _row(
 ) -> Row:
     known = name_of(elbo)
     entry = ESTIMATORS.get(known or "")
-    closed_form = closed_form_variance(pair, x, known, elbo.num_particles) if entry else {}
+    plain = entry and without_weights(elbo) is elbo
+    closed_form = closed_form_variance(pair, x, known, elbo.num_particles) if plain else {}
     sites = treatments(elbo, pair, x)
     row = Row(
         name=name,

@@ -15,9 +15,10 @@ from torch import Tensor
 from ppl_vae import checks
 from ppl_vae.batch import BatchLike
 from ppl_vae.diagnostics.comparison.replicates import mean_of
-from ppl_vae.diagnostics.comparison.treatment import Treatment, part, treatments
+from ppl_vae.diagnostics.comparison.treatment import OBSERVED, Treatment, part, treatments
 from ppl_vae.diagnostics.estimate import Estimate
-from ppl_vae.elbos import make
+from ppl_vae.elbos import make, without_weights
+from ppl_vae.elbos.kl_weights.estimator import weighting_of
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.serving import require_served
 from ppl_vae.elbos.traces import Site
@@ -28,8 +29,6 @@ from ppl_vae.seeding import derive, seeded
 if TYPE_CHECKING:
     import pandas as pd
 
-HEADER = ["site", "role", "KL", "valid", "scale", "mask", "nats", "why"]
-
 
 @dataclass(frozen=True)
 class LedgerRow:
@@ -39,12 +38,14 @@ class LedgerRow:
         treatment: its role, how its part is computed, whether that is valid, and why.
         scale: in the model and in the guide, as text; one of them if they agree.
         mask: likewise.
+        kl_weight: on its KL divergence; 1 of an observed site.
         value: its part of the ELBO, summed over the data, in nats.
     """
 
     treatment: Treatment
     scale: str
     mask: str
+    kl_weight: float
     value: Estimate[float]
 
 
@@ -55,12 +56,14 @@ class ElboLedger:
     Attributes:
         estimator: its class.
         rows: one per site.
-        value: the sum of the rows' values.
+        value: the sum of the rows' values: the ELBO, or with weights the objective.
+        objective: what weights and free bits make of the ELBO, in words, or nothing.
     """
 
     estimator: str
     rows: list[LedgerRow]
     value: Estimate[float]
+    objective: str = ""
 
     def __getitem__(self, site: str) -> LedgerRow:
         checks.name("site", site, [row.treatment.site for row in self.rows])
@@ -74,14 +77,18 @@ class ElboLedger:
     def print(self, console: Console | None = None) -> None:
         """Print the ledger."""
         console = console or Console()
-        table = Table(*HEADER, title=f"{self.estimator}, ELBO {self.value}", title_justify="left")
-        for line in self._cells():
+        what = f"objective with {self.objective}" if self.objective else "ELBO"
+        title = f"{self.estimator}, {what} {self.value}"
+        header, *lines = self._cells()
+        table = Table(*header, title=title, title_justify="left")
+        for line in lines:
             table.add_row(*line)
         console.print(table)
 
     def to_markdown(self) -> str:
         """Return the ledger as Markdown."""
-        lines = [HEADER, ["---"] * len(HEADER), *self._cells()]
+        header, *rows = self._cells()
+        lines = [header, ["---"] * len(header), *rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -94,6 +101,7 @@ class ElboLedger:
                     **vars(row.treatment),
                     "scale": row.scale,
                     "mask": row.mask,
+                    "kl_weight": row.kl_weight,
                     "value": row.value.mean,
                     "standard_error": row.value.standard_error,
                 }
@@ -102,19 +110,16 @@ class ElboLedger:
         ).set_index("site")
 
     def _cells(self) -> list[list[str]]:
-        return [
-            [
-                row.treatment.site,
-                row.treatment.role,
-                row.treatment.how,
-                "yes" if row.treatment.is_valid else "NO",
-                row.scale,
-                row.mask,
-                str(row.value),
-                row.treatment.why,
-            ]
-            for row in self.rows
-        ]
+        """Return the header and a line a site; weights are shown where there are any."""
+        weighted = bool(self.objective)
+        lines = [["site", "role", "KL", "valid", "scale", "mask", *["weight"] * weighted]]
+        lines[0] += ["nats", "why"]
+        for row in self.rows:
+            found = row.treatment
+            line = [found.site, found.role, found.how, "yes" if found.is_valid else "NO"]
+            line += [row.scale, row.mask, *[f"{row.kl_weight:.4g}"] * weighted]
+            lines.append([*line, str(row.value), found.why])
+        return lines
 
 
 @checks.own_words()
@@ -166,10 +171,14 @@ def explain_elbo(
         with pyro.validation_enabled(False):  # noqa: FBT003
             found = treatments(estimator, subject, data)
             values: list[list[Tensor]] = [[] for _ in found]
+            weighting = weighting_of(estimator)
             for _ in range(num_draws):
-                model, guide = draw_traces(program)
+                model, guide = draw_traces(weighting.of(program))
+                floors = weighting.runs[-1].floors
                 for collected, treatment in zip(values, found, strict=True):
-                    collected.append(part(estimator, treatment, model, guide))
+                    value = part(estimator, treatment, model, guide)
+                    collected.append(value - floors.get(treatment.site, 0.0))
+            model, guide = draw_traces(program)
     columns = [torch.stack(each).double().cpu() for each in values]
     rows = []
     for treatment, column in zip(found, columns, strict=True):
@@ -180,8 +189,12 @@ def explain_elbo(
         ]
         scale = _agreed([_scale(site) for site in sides])
         mask = _agreed([_mask(site) for site in sides])
-        rows.append(LedgerRow(treatment, scale, mask, mean_of(column)))
-    return ElboLedger(type(estimator).__name__, rows, mean_of(torch.stack(columns).sum(0)))
+        observed = treatment.role == OBSERVED
+        weight = 1.0 if observed else float(weighting.weight(treatment.site))
+        rows.append(LedgerRow(treatment, scale, mask, weight, mean_of(column)))
+    name = type(without_weights(estimator)).__name__
+    objective = getattr(estimator, "objective", "")
+    return ElboLedger(name, rows, mean_of(torch.stack(columns).sum(0)), objective)
 
 
 def _scale(site: Site) -> str:

@@ -73,7 +73,7 @@ def _pooled(samples: list[Tensor], variances: list[float]) -> Tensor:
 def target(elbo: ELBO) -> tuple[str, int]:
     """Return what is estimated: the particles of an importance-weighted bound are part of it."""
     bound = bound_of(elbo)
-    return bound, 1 if bound == "elbo" else elbo.num_particles
+    return bound, 1 if bound.startswith("elbo") else elbo.num_particles
 
 
 def _is_always_unbiased(elbo: ELBO) -> bool:

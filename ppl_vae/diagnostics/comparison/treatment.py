@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO
+from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO, without_weights
 from ppl_vae.elbos.closed_kl import base, registered_kl
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
 from ppl_vae.elbos.pathwise import Program, draw_traces
@@ -49,6 +49,7 @@ class Treatment:
 
 def treatments(elbo: ELBO, pair: Pair, x: Data) -> list[Treatment]:
     """Return what `elbo` does with each site, in the model's order, auxiliary sites last."""
+    elbo = without_weights(elbo)
     program = Program(pair.model, pair.guide, (x,), {})
     model, guide = draw_traces(program)
     enumerated = _enumerated(elbo, model) | _enumerated(elbo, guide)
@@ -87,7 +88,7 @@ def treatments(elbo: ELBO, pair: Pair, x: Data) -> list[Treatment]:
 
 def part(elbo: ELBO, treatment: Treatment, model: Any, guide: Any) -> Tensor:  # noqa: ANN401
     """Return one site's part of the ELBO at one draw, a scalar in nats."""
-    name = treatment.site
+    elbo, name = without_weights(elbo), treatment.site
     if treatment.role != OBSERVED and name not in guide.nodes:
         raise NotImplementedError(
             checks.message(
