@@ -16,8 +16,8 @@ from ppl_vae import checks
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.closed_kl import base
 from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
-from ppl_vae.elbos.kl_weights.estimator import without_weights
 from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
+from ppl_vae.elbos.kl_weights.estimator import without_weights
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.registry import ESTIMATORS
 from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
