@@ -70,7 +70,11 @@ def test_a_direct_search_finds_no_larger_value_and_reaches_it(kl_weight):
         return -values.mean() / max(1, kl_weight)
 
     optimizer = torch.optim.LBFGS(
-        found, max_iter=5000, tolerance_grad=1e-9, tolerance_change=0, line_search_fn="strong_wolfe"
+        found,
+        max_iter=5000,
+        tolerance_grad=1e-9,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
     )
 
     def closure():
