@@ -25,7 +25,17 @@ from .elbos import (
     TraceScoreFunction_ELBO,
     TraceSTL_ELBO,
 )
-from .inference import CompiledSVI, History, fit, load_pair, save_pair
+from .inference import (
+    CompiledSVI,
+    CyclicalWarmup,
+    EarlyStopping,
+    History,
+    LinearWarmup,
+    fit,
+    load_pair,
+    save_pair,
+)
+from .loggers import MLflowLog, TensorBoardLog, WandbLog
 from .models import (
     MODELS,
     AmortizedExponentialNormal,
@@ -58,6 +68,8 @@ __all__ = [
     "ConditionalVAE",
     "ConvGaussianVAE",
     "CountVAE",
+    "CyclicalWarmup",
+    "EarlyStopping",
     "Estimate",
     "Exact_ELBO",
     "ExponentialNormal",
@@ -68,13 +80,17 @@ __all__ = [
     "ImageData",
     "ImagePair",
     "LinearGaussian",
+    "LinearWarmup",
+    "MLflowLog",
     "Pair",
     "SemiSupervisedVAE",
+    "TensorBoardLog",
     "TraceAnalyticKL_ELBO",
     "TraceDReG_ELBO",
     "TraceIWAE_ELBO",
     "TraceSTL_ELBO",
     "TraceScoreFunction_ELBO",
+    "WandbLog",
     "active_units",
     "aggregate_posterior",
     "bidirectional_evidence",

@@ -13,6 +13,7 @@ from ppl_vae.checks import (
     floating,
     floats,
     positive,
+    positive_number,
     value_error,
     values_are_checked,
 )
@@ -76,12 +77,7 @@ def maximum_likelihood(
     if noise_scale is None:
         s = (scales[latent_dim:].square().sum() / (d - latent_dim)).sqrt()
     else:
-        (s,) = floats(noise_scale=noise_scale)
-        if s.numel() != 1:
-            raise value_error(
-                "one noise_scale", f"shape {tuple(s.shape)}", "Call once for each scale."
-            )
-        s = positive("noise_scale", s).detach().reshape(()).to(scales)
+        s = _one_above_zero("noise_scale", noise_scale).to(scales)
     floor = torch.finfo(scales.dtype).eps * max(x.shape) * scales[0]
     if noise_scale is None and values_are_checked() and bool(s <= floor):
         raise value_error(
@@ -94,6 +90,55 @@ def maximum_likelihood(
     largest = kept.gather(0, kept.abs().argmax(0, keepdim=True))
     weight = kept * torch.where(largest < 0, -lengths, lengths)
     return MaximumLikelihood(*(t.to(x.dtype) for t in (weight, loc, s)))
+
+
+def weighted_maximum_likelihood(
+    x: Tensor, latent_dim: int, *, kl_weight: Real, noise_scale: Real
+) -> MaximumLikelihood:
+    """Return the weight and loc at which the ELBO with a weighted KL is largest, the noise held.
+
+    ``E_q log p(x | z) - beta KL(q || p(z))``, beta the weight, has the optimum of
+    `maximum_likelihood` at the noise variance ``beta s^2``: ``b = mean(x)``,
+    ``W = U_k diag(sqrt(l_j - beta s^2))``. Unit j is in use if and only if ``l_j > beta s^2``.
+
+    The best guide is `posterior` at the noise scale ``t = sqrt(beta) s``, and diagonal. With
+    `log_evidence` at t, the maximum per example is
+    ``beta log p_t(x) + (d/2) (beta log(2 pi t^2) - log(2 pi s^2))``.
+
+    Args:
+        x: examples, (n, d), finite.
+        latent_dim: k, from 1 to d - 1.
+        kl_weight: beta, one number above 0. At 0 no guide is best: a narrower one is better.
+        noise_scale: s, one number above 0.
+
+    Returns:
+        weight (d, k), loc (d,) and noise_scale () as it came, in the units of x. A column is 0
+        where l_j is at most beta s^2. Not differentiable with respect to x.
+
+    Raises:
+        TypeError: `x` is not a floating-point tensor, `latent_dim` not an int, or `kl_weight` or
+            `noise_scale` not a number.
+        ValueError: `x` is not (n, d), is empty or not finite; `latent_dim` is not in 1..d-1; or
+            `kl_weight` or `noise_scale` is not one number above 0.
+
+    Source:
+        The best q is proportional to ``p(z) p(x | z)^(1/beta)``, a power of a Normal density that
+        is one with noise t, up to a constant; derived on the documentation's page of closed forms.
+        For beta = 1: Tipping and Bishop (1999); Lucas et al. (2019), "Don't blame the ELBO!".
+
+    Example:
+        >>> x = torch.tensor([[3.0, 1.0], [-3.0, 1.0], [3.0, -1.0], [-3.0, -1.0]])
+        >>> weight, loc, noise_scale = weighted_maximum_likelihood(
+        ...     x, 1, kl_weight=5.0, noise_scale=1.0
+        ... )
+        >>> bool(((weight.T - torch.tensor([2.0, 0.0])).abs() < 1e-6).all()), noise_scale
+        (True, tensor(1.))
+    """
+    _examples(x)
+    beta = _one_above_zero("kl_weight", kl_weight)
+    s = _one_above_zero("noise_scale", noise_scale).to(beta)
+    weight, loc, _ = maximum_likelihood(x, latent_dim, noise_scale=beta.sqrt() * s)
+    return MaximumLikelihood(weight, loc, s.to(x))
 
 
 def covariance_eigenvalues(x: Tensor) -> Tensor:
@@ -177,6 +222,16 @@ def _examples(x: Tensor) -> Tensor:
         )
     require_finite("x", x)
     return x
+
+
+def _one_above_zero(name: str, value: Real) -> Tensor:
+    """Return the number as a float64 tensor of shape ()."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(positive_number(name, value), dtype=torch.float64)
+    (value,) = floats(**{name: value})
+    if value.numel() != 1:
+        raise value_error(f"one {name}", f"shape {tuple(value.shape)}", "Call once for each.")
+    return positive(name, value).detach().double().reshape(())
 
 
 def _principal_components(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,7 @@ from ppl_vae.closed_forms._linear_gaussian_fit import (
     covariance_eigenvalues,
     expected_active_units,
     maximum_likelihood,
+    weighted_maximum_likelihood,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "log_evidence",
     "maximum_likelihood",
     "posterior",
+    "weighted_maximum_likelihood",
 ]
 
 
