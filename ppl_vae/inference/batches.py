@@ -151,6 +151,13 @@ def in_order(data: DataSource, batch_size: int, pair: Pair) -> Iterator[Data]:
         yield data.batch(slice(start, start + batch_size), dtype=pair.dtype)
 
 
+def num_batches(data: DataSource, batch_size: int) -> int | None:
+    """Return the number of steps of an epoch; None for a loader without a length."""
+    if isinstance(data, LoaderBatches):
+        return data.num_batches
+    return -(-len(data) // min(batch_size, len(data)))
+
+
 def first_examples(data: DataSource, count: int, pair: Pair) -> Data:
     """Return at most `count` examples from the beginning; of a loader, of its first batch."""
     if isinstance(data, LoaderBatches):

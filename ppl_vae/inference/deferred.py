@@ -10,6 +10,7 @@ from typing import Any
 from pyro.infer import ELBO, traceenum_elbo
 from torch import Tensor
 
+from ppl_vae.elbos import WeightedELBO
 from ppl_vae.inference.whole_dice import WholeDice
 
 
@@ -24,6 +25,10 @@ def deferred(elbo: ELBO) -> ELBO:
     Args:
         elbo: any estimator; one whose class names none of the three is returned as it is.
     """
+    if isinstance(elbo, WeightedELBO):
+        twin = copy.copy(elbo)
+        twin.elbo = deferred(elbo.elbo)
+        return twin
     # A Jit class is the same estimator, which torch.jit would trace.
     cls: Any = next(c for c in type(elbo).__mro__ if not c.__name__.startswith("Jit"))
     rebound: dict[str, Any] = {}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
-import time
 from pathlib import Path
 
-import pyro
 import torch
 from pyro.infer import ELBO
 
@@ -17,24 +14,31 @@ from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose, require_served
 from ppl_vae.inference.batches import (
     DataLike,
-    DataSource,
     as_batches,
     describe,
     first_examples,
-    shuffled,
+    num_batches,
 )
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
-from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
+from ppl_vae.inference.compilation.inductor.precision import autocast
 from ppl_vae.inference.history import History
-from ppl_vae.inference.loaders import LoaderBatches
-from ppl_vae.inference.optimizers import OptimizerLike, Updater
+from ppl_vae.inference.monitor import Monitor
+from ppl_vae.inference.objective import KLSchedule, Objective, describe_weights
+from ppl_vae.inference.optimizers import (
+    OptimizerLike,
+    ScheduleLike,
+    Updater,
+    describe_schedule,
+)
 from ppl_vae.inference.pictures import draw_run
 from ppl_vae.inference.progress import reporter
+from ppl_vae.inference.rules import Logs, Rules
 from ppl_vae.inference.run_folder import RunFolder
 from ppl_vae.inference.step import Step
-from ppl_vae.inference.validation import evaluate_auxiliary, evaluate_elbo
+from ppl_vae.inference.stopping import EarlyStopping
+from ppl_vae.inference.training import Epochs, TrainingRun
 from ppl_vae.pair import Pair, leaving_no_params
-from ppl_vae.seeding import derive, seeded, set_streams, streams
+from ppl_vae.seeding import derive, seeded
 
 
 @checks.own_words()
@@ -54,6 +58,16 @@ def fit(
     overwrite: bool = False,
     validation: DataLike | None = None,
     progress: bool = True,
+    kl_weight: KLSchedule = 1.0,
+    free_bits: float = 0.0,
+    schedule: ScheduleLike = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    precision: str = "float32",
+    on_nan: str = "raise",
+    stop: EarlyStopping | None = None,
+    keep: str = "last",
+    log: Logs = (),
 ) -> History:
     """Train a pair by stochastic variational inference.
 
@@ -90,13 +104,30 @@ def fit(
         overwrite: replace the run in `run_dir`.
         validation: data on which the ELBO is estimated after every epoch.
         progress: show a bar on a terminal, a line an epoch elsewhere.
+        kl_weight: on the KL divergence: a number, a function of the fraction of training done
+            such as `LinearWarmup` or `CyclicalWarmup`, or one of these by site. The history has
+            objective and ELBO; only the objective is weighted.
+        free_bits: nats per latent dimension below which the KL is not pushed (`WeightedELBO`).
+        schedule: a function of the torch optimiser that makes a torch scheduler, which advances
+            with every epoch; with every step if it is an `EachStep`.
+        clip_norm: the greatest length of the gradient per example, over all parameters.
+        accumulate: in how many parts, one after the other, a batch's gradient is computed, which
+            saves memory.
+        precision: ``bf16`` multiplies matrices in bfloat16 (``torch.autocast``).
+        on_nan: ``skip`` leaves a step out whose loss or gradient is not finite, and counts it in
+            the history; such a run is not compiled.
+        stop: ends training when the validation ELBO has not become better.
+        keep: ``best`` leaves the pair with the parameters of the best epoch by the validation
+            ELBO, as `EarlyStopping` judges it.
+        log: functions of (epoch, numbers), such as a `TensorBoardLog`.
 
     Returns:
-        The ELBO per example, one number an epoch.
+        The ELBO per example, one number an epoch, and what else was recorded.
 
     Raises:
-        TypeError: data, estimator or optimiser of a wrong kind.
-        ValueError: data that the pair cannot score, an unknown name, a count below 1.
+        TypeError: data, estimator, optimiser or option of a wrong kind.
+        ValueError: data that the pair cannot score, an unknown name, a count below 1, a negative
+            weight, a scheduler of another optimiser, no validation data to judge epochs by.
         FileExistsError: `run_dir` holds a run already.
         PermissionError: `run_dir` cannot be written.
         NotImplementedError: the estimator cannot be right for the pair, or `compile` is True and
@@ -117,6 +148,8 @@ def fit(
     check_compile(compile)
     if elbo is not None:
         elbos.make(elbo)
+    rules = Rules(precision, clip_norm, accumulate, stop, keep, on_nan, log)
+    rules.require_validation(validation)
     if not isinstance(pair, Pair):
         raise TypeError(
             checks.message(
@@ -129,43 +162,52 @@ def fit(
     with seeded(derive(seed, "look"), pair.device):
         subject, train = as_batches(pair, data, batch_size)
         test = None if validation is None else as_batches(pair, validation, batch_size)[1]
-        elbo = _serving(elbo, subject, first_examples(train, batch_size, pair))
-    estimator = elbos.make(elbo)
-    updater = Updater(optimizer, pair)
+        first = first_examples(train, batch_size, pair)
+        elbo = _serving(elbo, subject, first)
+        objective = Objective(
+            elbos.make(elbo),
+            kl_weight,
+            free_bits,
+            num_steps=num_batches(train, batch_size),
+            num_epochs=num_epochs,
+            like=next(pair.parameters()),
+        )
+        _serving(objective.elbo, subject, first)
+    updater = Updater(optimizer, pair, schedule)
+    estimator = elbos.without_weights(objective.elbo)
+    weights = describe_weights(kl_weight, free_bits, num_epochs)
     settings = {
-        "elbo": elbo if isinstance(elbo, str) else type(elbo).__name__,
+        "elbo": elbo if isinstance(elbo, str) else type(estimator).__name__,
         "num_particles": estimator.num_particles,
         "optimizer": updater.describe(),
         "num_epochs": num_epochs,
         "batch_size": batch_size,
         "seed": seed,
         "data": describe(data),
+        "training": {**weights, **describe_schedule(schedule), **rules.describe()},
     }
     folder = None
     history = History()
+    step = Step(
+        subject,
+        objective.elbo,
+        updater,
+        clip_norm=clip_norm,
+        num_parts=accumulate,
+        autocast=autocast(rules.autocast, pair.device),
+        weights=objective.weights,
+    )
+    monitor = Monitor(subject, step.elbo, train, test, rules, seed)
     if run_dir is not None:
         folder = RunFolder(run_dir, settings, pair, resume=resume, overwrite=overwrite)
         if resume:
-            history = folder.restore(pair, updater, train)
-    step = Step(subject, estimator, updater)
+            history, state = folder.restore(pair, updater, train)
+            monitor.restore(state)
     fast = CompiledEpochs(step, train, batch_size, how=compile)
-    with reporter(num_epochs, show=progress) as report:
-        for epoch in range(len(history) + 1, num_epochs + 1):
-            began = time.perf_counter()
-            if isinstance(train, LoaderBatches):
-                train.begin_epoch(epoch)
-            with seeded(derive(seed, "epoch", epoch), pair.device):
-                history.train_elbo.append(_train_epoch(step, train, batch_size, epoch, fast))
-            history.seconds.append(time.perf_counter() - began)
-            updater.end_epoch()
-            if test is not None:
-                with seeded(derive(seed, "test", epoch), pair.device):
-                    history.test_elbo.append(evaluate_elbo(step.elbo, subject, test))
-            with seeded(derive(seed, "auxiliary", epoch), pair.device):
-                history.auxiliary += evaluate_auxiliary(subject, train if test is None else test)
-            if folder is not None:
-                folder.save(pair, updater, history, train)
-            report(epoch, history)
+    epochs = Epochs(step, train, batch_size, fast, skips=on_nan == "skip")
+    with reporter(num_epochs, show=progress) as report, rules.closing_logs():
+        run = TrainingRun(epochs, objective, monitor, folder, [report, *rules.logs], seed)
+        run.train(history, num_epochs)
     if folder is not None:
         with seeded(derive(seed, "pictures"), pair.device):
             draw_run(folder.path, subject, test if test is not None else train, history)
@@ -181,49 +223,3 @@ def _serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
             return choose(program)
         require_served(elbos.make(elbo), program)
     return elbo
-
-
-def _train_epoch(
-    step: Step, data: DataSource, batch_size: int, epoch: int, fast: CompiledEpochs
-) -> float:
-    """Return the mean ELBO per example of one epoch.
-
-    Compiled, or on a GPU, the losses are read once, at the end. If one of them is not finite the
-    epoch is run again from where it began, with a look at every loss, to find the first one and
-    its site. On a CPU a look costs nothing.
-    """
-    pair = step.pair
-    compiled = fast.serves(epoch)
-    if pair.device.type == "cpu" and not compiled:
-        return _pass(step, data, batch_size, epoch, look=True)
-    parameters = copy.deepcopy(pair.state_dict())
-    optimizer = copy.deepcopy(step.update.state())
-    states = streams(pair.device)
-    if compiled:
-        with pyro.validation_enabled(False):  # noqa: FBT003
-            mean = fast.run()
-    else:
-        mean = _pass(step, data, batch_size, epoch, look=False)
-    if math.isfinite(mean):
-        return mean
-    pair.load_state_dict(parameters)
-    step.update.restore(optimizer)
-    set_streams(states, pair.device)
-    return _pass(step, data, batch_size, epoch, look=True)
-
-
-def _pass(step: Step, data: DataSource, batch_size: int, epoch: int, *, look: bool) -> float:
-    count = 0
-    total = torch.zeros((), dtype=torch.float64, device=step.pair.device)
-    with pyro.validation_enabled(False):  # noqa: FBT003
-        for number, x in enumerate(shuffled(data, batch_size, step.pair), start=1):
-            states = streams(step.pair.device) if look else []
-            loss = step.gradient(x)
-            if look and not bool(loss.isfinite()):
-                set_streams(states, step.pair.device)
-                site, why = first_bad_site(step.pair, x)
-                raise NonFiniteLossError(float(loss), epoch=epoch, step=number, site=site, why=why)
-            step.apply()
-            total += loss * step.pair.num_examples(x)
-            count += step.pair.num_examples(x)
-    return -float(total) / count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import nan
 from typing import Any
 
 import torch
@@ -10,11 +11,14 @@ from pyro.optim import PyroOptim
 from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ppl_vae import checks
+from ppl_vae.inference.schedules import EachStep
 from ppl_vae.pair import Pair
 
 OptimizerLike = PyroOptim | Optimizer | Callable[[Iterable[Tensor]], Optimizer] | None
+ScheduleLike = Callable[[Optimizer], LRScheduler] | EachStep | None
 
 DEFAULT_LEARNING_RATE = 1e-3
 
@@ -27,13 +31,18 @@ class Updater:
             parameters; a function of the parameters that makes one, such as
             ``functools.partial(torch.optim.SGD, lr=0.1)``; or None for Adam at 1e-3.
         pair: what is trained.
+        schedule: a function of a torch optimiser that makes a scheduler, which advances at the end
+            of every epoch, or `EachStep` of one; ``ReduceLROnPlateau`` is told the ELBO.
 
     Raises:
-        TypeError: none of these.
-        ValueError: a torch optimiser over other parameters.
+        TypeError: none of these, or a schedule that makes no scheduler.
+        ValueError: a torch optimiser over other parameters; a scheduler of another optimiser.
+        NotImplementedError: a schedule of a Pyro optimiser, which has its own.
     """
 
-    def __init__(self, optimizer: OptimizerLike, pair: Pair) -> None:
+    def __init__(
+        self, optimizer: OptimizerLike, pair: Pair, schedule: ScheduleLike = None
+    ) -> None:
         self._pair = pair
         if optimizer is None:
             optimizer = torch.optim.Adam(pair.parameters(), lr=DEFAULT_LEARNING_RATE, fused=True)
@@ -58,6 +67,8 @@ class Updater:
                     )
                 )
         self.optimizer = optimizer
+        self.each_step = isinstance(schedule, EachStep)
+        self._schedule = self._scheduler(schedule)
 
     def __call__(self, parameters: list[Tensor]) -> None:
         """Take one step with the parameters that have a gradient."""
@@ -66,10 +77,52 @@ class Updater:
         else:
             self.optimizer(parameters)
 
-    def end_epoch(self) -> None:
-        """Advance a Pyro learning-rate schedule."""
+    def end_step(self) -> None:
+        """Advance a schedule of steps."""
+        if self._schedule is not None and self.each_step:
+            self._schedule.step()
+
+    def end_epoch(self, elbo: float) -> None:
+        """Advance a schedule of epochs, which may look at the ELBO."""
         if isinstance(self.optimizer, PyroLRScheduler):
             self.optimizer.step()
+        elif isinstance(self._schedule, ReduceLROnPlateau):
+            self._schedule.step(-elbo)
+        elif self._schedule is not None and not self.each_step:
+            self._schedule.step()
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the first group of parameters; NaN before Pyro's first step."""
+        if isinstance(self.optimizer, Optimizer):
+            return float(self.optimizer.param_groups[0]["lr"])
+        first: Any = next(iter(self.optimizer.optim_objs.values()), None)
+        return float(getattr(first, "optimizer", first).param_groups[0]["lr"]) if first else nan
+
+    def _scheduler(self, schedule: ScheduleLike) -> Any:  # noqa: ANN401
+        if schedule is None:
+            return None
+        if not isinstance(self.optimizer, Optimizer):
+            raise checks.not_implemented(
+                "a torch optimiser for schedule",
+                f"{type(self.optimizer).__name__}, of Pyro",
+                "Pass a torch optimiser, or Pyro's own scheduler as the optimiser.",
+            )
+        make = schedule.schedule if isinstance(schedule, EachStep) else schedule
+        made = make(self.optimizer) if callable(make) else make
+        if not isinstance(made, (LRScheduler, ReduceLROnPlateau)):
+            raise checks.type_error(
+                "schedule as a function of the optimiser that makes a torch scheduler",
+                type(made).__name__,
+                "For example functools.partial(torch.optim.lr_scheduler.StepLR, step_size=10).",
+            )
+        if made.optimizer is not self.optimizer:
+            raise checks.value_error(
+                "a scheduler of the optimizer that trains",
+                "one of another optimizer",
+                "Make it from the optimiser that the function is given.",
+            )
+        return made
 
     def describe(self) -> dict[str, Any]:
         """Return the optimiser's class and settings, as JSON's types."""
@@ -85,19 +138,36 @@ class Updater:
     def state(self) -> Any:  # noqa: ANN401
         """Return the optimiser's state, free of names that hold in this process only."""
         if isinstance(self.optimizer, Optimizer):
-            return self.optimizer.state_dict()
+            state = self.optimizer.state_dict()
+            if self._schedule is not None:
+                state["schedule"] = self._schedule.state_dict()
+            return state
         state = self.optimizer.get_state()
         return {name.partition("$$$")[2]: value for name, value in state.items()}
 
     def restore(self, state: Any) -> None:  # noqa: ANN401
         """Put back what `state` returned."""
         if isinstance(self.optimizer, Optimizer):
-            self.optimizer.load_state_dict(state)
+            rest = dict(state)
+            if self._schedule is not None:
+                self._schedule.load_state_dict(rest.pop("schedule"))
+            self.optimizer.load_state_dict(rest)
         else:
             prefix = self._pair.param_prefix
             for parameter in self._pair.parameters():  # what is there would not read the state
                 self.optimizer.optim_objs.pop(parameter, None)
             self.optimizer.set_state({f"{prefix}$$${k}": v for k, v in state.items()})
+
+
+def describe_schedule(schedule: ScheduleLike) -> dict[str, str]:
+    """Return what a schedule is, for a run's settings; nothing if there is none."""
+    make: Any = schedule.schedule if isinstance(schedule, EachStep) else schedule
+    if make is None:
+        return {}
+    options = ", ".join(f"{name}={value}" for name, value in getattr(make, "keywords", {}).items())
+    name = getattr(getattr(make, "func", make), "__qualname__", type(make).__name__)
+    each = "step" if isinstance(schedule, EachStep) else "epoch"
+    return {"schedule": f"{name}({options}) each {each}"}
 
 
 def _is_plain(value: object) -> bool:

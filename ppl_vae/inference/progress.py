@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ppl_vae.inference.history import History
-
 
 @contextmanager
-def reporter(num_epochs: int, *, show: bool) -> Iterator[Callable[[int, History], None]]:
+def reporter(
+    num_epochs: int, *, show: bool
+) -> Iterator[Callable[[int, Mapping[str, float]], object]]:
     """Yield a function that shows the state after an epoch, on stderr."""
     if not show:
-        yield lambda epoch, history: None
+        yield lambda epoch, numbers: None
         return
     if not sys.stderr.isatty():
-        yield lambda epoch, history: print(
-            f"epoch {epoch}/{num_epochs}  {_summary(history)}", file=sys.stderr, flush=True
+        yield lambda epoch, numbers: print(
+            f"epoch {epoch}/{num_epochs}  {_summary(numbers)}", file=sys.stderr, flush=True
         )
         return
     columns = (
@@ -33,15 +33,17 @@ def reporter(num_epochs: int, *, show: bool) -> Iterator[Callable[[int, History]
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=num_epochs)
 
-        def update(epoch: int, history: History) -> None:
-            bar.update(task, completed=epoch, description=_summary(history))
+        def update(epoch: int, numbers: Mapping[str, float]) -> None:
+            bar.update(task, completed=epoch, description=_summary(numbers))
 
         yield update
 
 
-def _summary(history: History) -> str:
-    parts = [f"ELBO train {history.train_elbo[-1]:.2f}"]
-    if history.test_elbo:
-        parts.append(f"test {history.test_elbo[-1]:.2f}")
-    parts.append(f"{history.seconds[-1]:.1f} s")
+def _summary(numbers: Mapping[str, float]) -> str:
+    parts = [f"ELBO train {numbers['train_elbo']:.2f}"]
+    if "test_elbo" in numbers:
+        parts.append(f"test {numbers['test_elbo']:.2f}")
+    if numbers["objective"] != numbers["train_elbo"]:
+        parts.append(f"objective {numbers['objective']:.2f}")
+    parts.append(f"{numbers['seconds']:.1f} s")
     return "  ".join(parts)

@@ -77,20 +77,42 @@ class RunFolder:
         }
         write_json(self.path / "config.json", {**self.config, "versions": versions})
 
-    def save(self, pair: Pair, updater: Updater, history: History, data: object) -> None:
-        """Write the state after an epoch, that of a loader too."""
-        save_pair(pair, self.path)
+    def save(
+        self,
+        pair: Pair,
+        updater: Updater,
+        history: History,
+        data: object,
+        state: dict[str, Any],
+        *,
+        is_kept: bool,
+    ) -> None:
+        """Write the state after an epoch, that of a loader too.
+
+        Args:
+            pair: what is trained.
+            updater: its optimiser.
+            history: until now.
+            data: what is trained on.
+            state: of what judges the epochs.
+            is_kept: whether this epoch's parameters are what the folder is to hold as its pair.
+        """
+        if is_kept:
+            save_pair(pair, self.path)
         tensors = {f"pair.{name}": t for name, t in pair.state_dict().items()}
         held: dict[str, torch.Tensor] = {}
         note = {"history": asdict(history), "optimizer": pack(updater.state(), held)}
+        note["state"] = pack(state, held)
         if isinstance(data, LoaderBatches):
             note["loader"] = pack(data.state(), held)
         tensors |= {f"optimizer.{name}": t for name, t in held.items()}
         write_tensors(self.path / "checkpoint.safetensors", tensors, note)
         write_text(self.path / "metrics.csv", history.to_csv())
 
-    def restore(self, pair: Pair, updater: Updater, data: object) -> History:
-        """Put all back to the last epoch saved; return the history until then.
+    def restore(
+        self, pair: Pair, updater: Updater, data: object
+    ) -> tuple[History, dict[str, Any]]:
+        """Put all back to the last epoch saved; return the history until then, and `state`.
 
         Raises:
             ValueError: the data are a loader that cannot be rewound.
@@ -104,12 +126,15 @@ class RunFolder:
             data.restore(unpack(note.get("loader", {}), parts["optimizer"]))
         pair.load_state_dict(parts["pair"])
         updater.restore(unpack(note["optimizer"], parts["optimizer"]))
-        return History(**note["history"])
+        state = unpack(note.get("state", {}), parts["optimizer"])
+        return History(**note["history"]), state
 
     def _require_same_run(self) -> None:
         there = read_json(self.path / "config.json")
         for key, value in self.config.items():
-            if key != "num_epochs" and there.get(key) != _as_json(value):
+            # Folders of older versions do not name options that were not there.
+            found = there.get(key, {} if key == "training" else None)
+            if key != "num_epochs" and found != _as_json(value):
                 raise ValueError(
                     checks.message(
                         f"the settings of the run in {self.path} ({key}: {there.get(key)})",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from ppl_vae import checks
+from ppl_vae.elbos.kl_weights.weight import check_weight
 
 # From the fraction of training done, in [0, 1], to the KL's weight.
 Schedule = Callable[[float], float]
@@ -90,6 +91,22 @@ class CyclicalWarmup:
         return min(done * self.cycles % 1 / self.fraction, 1.0)
 
 
+@dataclass(frozen=True)
+class EachStep:
+    """A learning-rate schedule that advances with every step, not with every epoch.
+
+    Args:
+        schedule: a function of the optimiser that makes a torch scheduler.
+
+    Example:
+        >>> import functools
+        >>> from torch.optim.lr_scheduler import OneCycleLR
+        >>> schedule = EachStep(functools.partial(OneCycleLR, max_lr=0.01, total_steps=1000))
+    """
+
+    schedule: Callable[[Optimizer], LRScheduler]
+
+
 def kl_weights(kl_weight: float | Schedule, num_steps: int) -> float | Tensor:
     """Return the one weight of all steps, or a table with the weight of each.
 
@@ -113,29 +130,12 @@ def kl_weights(kl_weight: float | Schedule, num_steps: int) -> float | Tensor:
     """
     checks.count("num_steps", num_steps)
     if not callable(kl_weight):
-        return _check_weight("kl_weight", kl_weight)
+        return float(check_weight(kl_weight))
     values = []
     for step in range(num_steps):
         done = step / num_steps
-        values.append(_check_weight(f"kl_weight({done:.6g})", kl_weight(done)))
+        values.append(float(check_weight(kl_weight(done), f"kl_weight({done:.6g})")))
     return torch.tensor(values, dtype=torch.float64)
-
-
-def _check_weight(name: str, value: object) -> float:
-    if isinstance(value, Tensor) and value.numel() == 1 and value.dtype != torch.bool:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise checks.type_error(
-            f"{name} as a number",
-            type(value).__name__,
-            "Pass a number, or a function of the fraction of training done, from 0 to 1.",
-        )
-    weight = float(value)
-    if not (math.isfinite(weight) and weight >= 0):
-        raise checks.value_error(
-            f"{name} finite and at least 0", repr(weight), "Choose a weight from 0 up."
-        )
-    return weight
 
 
 def _check_rise(fraction: float) -> None:

@@ -123,7 +123,7 @@ def test_a_weight_for_each_site(guide, as_tensor):
     weights = {"z1": 2.0, "z2": 0.25}
     torch.manual_seed(0)
     by_hand = []
-    pair.requires_grad_(False)
+    pair.requires_grad_(requires_grad=False)
     for _ in range(800):
         guide_trace = pyro.poutine.trace(pair.guide).get_trace(x)
         model = pyro.poutine.trace(pyro.poutine.replay(pair.model, guide_trace)).get_trace(x)
@@ -134,7 +134,7 @@ def test_a_weight_for_each_site(guide, as_tensor):
             terms.append(weight * (p - q))
         by_hand.append(float(sum(terms)))
     by_hand = torch.tensor(by_hand)
-    pair.requires_grad_(True)
+    pair.requires_grad_(requires_grad=True)
     given = {n: torch.tensor(w) for n, w in weights.items()} if as_tensor else weights
     for name in ("trace", "analytic-kl", "trace-graph"):
         found = mean_value(make(name, kl_weight=given), pair.model, pair.guide, x, count=400)

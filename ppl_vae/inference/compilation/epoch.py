@@ -9,7 +9,13 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.inference.batches import DataSource, LoaderBatches, first_examples, shuffled
+from ppl_vae.inference.batches import (
+    DataSource,
+    LoaderBatches,
+    first_examples,
+    num_batches,
+    shuffled,
+)
 from ppl_vae.inference.compilation.inductor.lowering import can_compile
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
@@ -56,10 +62,10 @@ class CompiledEpochs:
         self._step, self._data, self._how = step, data, how
         self._loads = getattr(data, "loads", False)
         if isinstance(data, LoaderBatches):
-            self._batch_size, self._steps = len(data.first), data.num_batches
+            self._batch_size = len(data.first)
         else:
             self._batch_size = min(batch_size, len(data))
-            self._steps = -(-len(data) // self._batch_size)
+        self._steps = num_batches(data, batch_size)
         self._stepper: Stepper | None = None
         self._examples = 0
 
@@ -102,47 +108,61 @@ class CompiledEpochs:
             return False
         return True
 
-    def run(self) -> float:
-        """Take the steps of one epoch; return the mean ELBO per example."""
+    def run(self, weights: Tensor | None = None) -> Tensor:
+        """Take the steps of one epoch; return the means per example of objective and ELBO.
+
+        Args:
+            weights: of the KL divergence, that change from step to step: (steps, their number),
+                or one row for all steps.
+        """
         stepper, pair = self._stepper, self._step.pair
         assert stepper is not None  # prepared
         if self._loads:
-            return self._run_loaded(stepper)
+            return self._run_loaded(stepper, weights)
         assert not isinstance(self._data, LoaderBatches)
         order = torch.randperm(len(self._data), device=pair.device)
         size = self._batch_size
         total = torch.zeros((), dtype=torch.float64, device=pair.device)
         whole = len(order) // size
-        many = min(stepper.unrolled(), whole)
+        each_step = self._step.update.each_step
+        many = 1 if each_step else min(stepper.unrolled(), whole)
         batches = order[: whole * size].view(whole, size)
         done = 0
         while done < whole:
+            inputs = [batches] if weights is None else [batches, weights]
             if done + many <= whole and many > 1:
-                losses = stepper.step([batches[done : done + many]], num_steps=many, each=True)
+                given = [t[done : done + many] for t in inputs]
+                losses = stepper.step(given, num_steps=many, each=True)
                 done += many
             else:
-                losses = stepper.step([batches[done]])
+                losses = stepper.step([t[done] for t in inputs])
+                self._step.update.end_step()
                 done += 1
-            total += losses.sum() * self._examples
+            total = total + losses.sum(0) * self._examples
         rest = order[whole * size :]
         if len(rest):
-            total += self._take(self._data.batch(rest, dtype=pair.dtype))
-        return -float(total) / len(self._data)
+            row = None if weights is None else weights[whole]
+            total = total + self._take(self._data.batch(rest, dtype=pair.dtype), row)
+        return -total / len(self._data)
 
-    def _run_loaded(self, stepper: Stepper) -> float:
+    def _run_loaded(self, stepper: Stepper, weights: Tensor | None) -> Tensor:
         pair = self._step.pair
         total, count = torch.zeros((), dtype=torch.float64, device=pair.device), 0
-        for x in shuffled(self._data, self._batch_size, pair):
+        for number, x in enumerate(shuffled(self._data, self._batch_size, pair)):
+            row = [] if weights is None else [weights[min(number, len(weights) - 1)]]
             if _shapes(x) == self._shapes:
-                total += stepper.step(_tensors(x)).sum() * self._examples
+                losses = stepper.step([*_tensors(x), *row])
+                self._step.update.end_step()
+                total = total + losses.sum(0) * self._examples
             else:
-                total += self._take(x)
+                total = total + self._take(x, *row)
             count += pair.num_examples(x)
-        return -float(total) / count
+        return -total / count
 
-    def _take(self, x: Data) -> Tensor:
+    def _take(self, x: Data, weights: Tensor | None = None) -> Tensor:
         """Take a step of another size; return its loss, summed over the examples."""
-        loss = self._step.gradient(x)
+        with self._step.autocast():
+            loss = self._step.gradient(x, weights)
         self._step.apply()
         return loss * self._step.pair.num_examples(x)
 
@@ -153,19 +173,23 @@ class CompiledEpochs:
         self._examples, self._shapes = pair.num_examples(first), _shapes(first)
         watched = [pair.model, pair.guide, self._step.elbo]
 
+        weights = self._step.weights
+
         def of_batch(*tensors: Tensor) -> Tensor:
             given = iter(tensors)
-            x = tensors[0] if isinstance(first, Tensor) else first.map(lambda _: next(given))
-            return self._step.gradient(x)
+            x = next(given) if isinstance(first, Tensor) else first.map(lambda _: next(given))
+            return self._step.gradient(x, next(given, None))
 
-        def of_index(index: Tensor) -> Tensor:
+        def of_index(index: Tensor, row: Tensor | None = None) -> Tensor:
             assert not isinstance(data, LoaderBatches)
-            return self._step.gradient(data.batch(index, dtype=pair.dtype))
+            return self._step.gradient(data.batch(index, dtype=pair.dtype), row)
 
         program, inputs = of_batch, _tensors(first)
         if not self._loads:
             program, inputs = of_index, [torch.arange(self._batch_size, device=pair.device)]
             watched.append(data)
+        if weights:
+            inputs = [*inputs, torch.stack(weights)]
         parameters = [p for p in pair.parameters() if p.requires_grad]
         return Stepper(
             program,
@@ -174,6 +198,7 @@ class CompiledEpochs:
             updater.optimizer,
             watched,
             backend="inductor",
+            autocast=self._step.autocast,
         )
 
 
