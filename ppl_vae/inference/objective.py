@@ -54,8 +54,7 @@ class Objective:
         values: dict[str, float | Tensor] = {}
         tables = []
         for site, weight in sites.items():
-            steps = 1 if isinstance(weight, (int, float, Tensor)) else self._num_steps * num_epochs
-            table = kl_weights(weight, steps)
+            table = kl_weights(weight, self._num_steps * num_epochs)
             if isinstance(table, Tensor):
                 tables.append(table)
                 self.weights.append(torch.ones((), dtype=like.dtype, device=like.device))

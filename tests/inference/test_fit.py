@@ -80,7 +80,11 @@ def test_a_learning_rate_means_the_same_at_every_batch_size(data):
 def test_history_is_per_example_and_counts_every_example(vae, data):
     history = quiet(vae, data, validation=data, num_epochs=2, batch_size=7)
     table = history.to_dataframe()
-    assert list(table.columns) == ["train_elbo", "test_elbo", "seconds"]
+    measured = ["learning_rate", "kl_weight", "log_likelihood", "kl.z", "active_units"]
+    assert list(table.columns) == ["objective", "train_elbo", "test_elbo", "seconds", *measured]
+    assert list(table.objective) == list(table.train_elbo)
+    whole = table.log_likelihood - table["kl.z"]  # of a draw, the divergence in closed form
+    assert abs(whole[2] - table.test_elbo[2]) < 2.0
     assert table.index.tolist() == [1, 2]
     assert -64 * math.log(2) * 1.5 < table.train_elbo[1] < 0
 
@@ -199,7 +203,7 @@ def test_run_folder_holds_what_it_should(vae, data, tmp_path):
         "latent_scatter.png",
     }
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
-    assert lines[0] == "epoch,train_elbo,test_elbo,seconds"
+    assert lines[0].startswith("epoch,objective,train_elbo,test_elbo,seconds,learning_rate,")
     assert len(lines) == 3
 
 
