@@ -28,6 +28,7 @@ from .elbos import (
 from .inference import (
     CompiledSVI,
     CyclicalWarmup,
+    EachStep,
     EarlyStopping,
     History,
     LinearWarmup,
@@ -69,6 +70,7 @@ __all__ = [
     "ConvGaussianVAE",
     "CountVAE",
     "CyclicalWarmup",
+    "EachStep",
     "EarlyStopping",
     "Estimate",
     "Exact_ELBO",

@@ -17,6 +17,7 @@ from ppl_vae.batch import Batch, BatchLike, Data, as_batch, takes_one, unpacked
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 _serial = itertools.count(1)
+Shape = tuple[int, ...] | None
 
 
 @contextmanager
@@ -110,14 +111,13 @@ class Pair(nn.Module):
         return None
 
     @classmethod
-    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
-        """Return an instance with default settings, for data of `image_shape`.
+    def suited_to(cls, image_shape: Shape, *, seed: int, **options: Any) -> Self:  # noqa: ANN401
+        """Return an instance for data of `image_shape`; `options` win over what it chooses.
 
-        That is the shape of an image, (features,) of counts, and None for other data.
-
-        The command line makes its pairs with this; override it where a constructor needs more.
+        That is the shape of an image, (features,) of counts, and None for other data. The command
+        line makes its pairs with this; override it where a constructor needs more.
         """
-        return cls()
+        return cls(**options)
 
     def check(self, x: BatchLike) -> None:
         """Raise unless the pair can score `x`.

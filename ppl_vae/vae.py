@@ -71,9 +71,15 @@ class ImagePair(Pair):
         self.observation: Observation | None = known
 
     @classmethod
-    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+    def suited_to(
+        cls,
+        image_shape: tuple[int, ...] | None,
+        *,
+        seed: int,
+        **options: Any,  # noqa: ANN401
+    ) -> Self:
         """Return an instance with default settings for images of `image_shape`."""
-        return cls(image_shape=image_shape or (1, 28, 28), seed=seed)
+        return cls(**{"image_shape": image_shape or (1, 28, 28), "seed": seed, **options})
 
     def check(self, x: BatchLike) -> None:
         """Raise unless `x` holds images of this pair's size and dtype, and what else it takes."""

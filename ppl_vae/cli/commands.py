@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import webbrowser
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from ppl_vae.cli.exits import reports_errors
+from ppl_vae.cli.train import DataDir, DataName, Device, Seed, train
 
 app = typer.Typer(
     help="Variational autoencoders in Pyro: train a pair, compare ELBO estimators.",
@@ -22,11 +22,6 @@ app = typer.Typer(
 )
 
 DEFAULT_PAIRS = ("exponential-normal", "bernoulli-vae")
-
-DataName = Annotated[str, Option("--data", help="Data set: digits, mnist, ...")]
-DataDir = Annotated[Path | None, Option(help="Folder of downloaded data.")]
-Device = Annotated[str, Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, Option(help="Of everything random.")]
 
 
 @app.command()
@@ -97,56 +92,7 @@ def compare(
         console.print(f"written: {write_report(out)}", highlight=False, soft_wrap=True)
 
 
-@app.command()
-@reports_errors
-def train(
-    pair: Annotated[str, Argument(metavar="PAIR", help="See `ppl-vae list`.")],
-    data: DataName = "digits",
-    elbo: Annotated[str | None, Option(help="One that serves if left out.")] = None,
-    epochs: Annotated[int, Option(help="Passes over the data.")] = 10,
-    batch_size: Annotated[int, Option(help="Examples a step.")] = 128,
-    learning_rate: Annotated[float, Option("--lr", help="Adam's learning rate.")] = 1e-3,
-    binarize: Annotated[str, Option(help="dynamic, static or threshold.")] = "dynamic",
-    *,
-    out: Annotated[Path | None, Option(help="Run folder.")] = None,
-    resume: Annotated[bool, Option("--resume", help="Go on with the run in --out.")] = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
-    data_dir: DataDir = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-) -> None:
-    """Train a pair; with --out, keep it with its metrics and pictures in a run folder."""
-    import torch
-
-    from ppl_vae import checks, fit
-    from ppl_vae.cli.jobs import Job, untrained
-    from ppl_vae.models import MODELS
-
-    checks.name("pair", pair, MODELS)
-    checks.positive_number("--lr", learning_rate)
-    if resume and out is None:
-        raise checks.value_error("--out with --resume", "none", "Name the run folder.")
-    job = Job(data=data, data_dir=data_dir, binarize=binarize, device=device, seed=seed)
-    built, examples, test = untrained(pair, job)
-    history = fit(
-        built,
-        examples,
-        validation=test,
-        elbo=elbo,
-        optimizer=functools.partial(torch.optim.Adam, lr=learning_rate),
-        num_epochs=epochs,
-        batch_size=batch_size,
-        device=device,
-        seed=seed,
-        run_dir=out,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    final = history.test_elbo or history.train_elbo
-    which = "test" if history.test_elbo else "train"
-    print(f"ELBO per example, {which}, after {len(history)} epochs: {final[-1]:.3f} nats")
-    if out is not None:
-        print(f"written: {out}")
+app.command()(train)
 
 
 @app.command()

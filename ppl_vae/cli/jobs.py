@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -61,11 +63,19 @@ def takes_data(pair: Pair | type[Pair]) -> bool:
     return pair.uses_images or pair.uses_counts
 
 
-def untrained(name: str, job: Job) -> tuple[Pair, DataSet | Tensor, DataSet | None]:
-    """Return the named pair with training data, and test data if it takes a data set."""
+def untrained(
+    name: str, job: Job, options: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Pair, DataSet | Tensor, DataSet | None]:
+    """Return the named pair with training data, and test data if it takes a data set.
+
+    Raises:
+        ValueError: an unknown pair, or an option that its constructor does not take.
+    """
     cls = MODELS[checks.name("pair", name, MODELS)]
+    for option in options:
+        checks.name(f"option of {cls.__name__}", option, inspect.signature(cls).parameters)
     if not takes_data(cls):
-        pair = cls.suited_to(None, seed=job.seed)
+        pair = cls.suited_to(None, seed=job.seed, **options)
         return pair, pair.sample(TOY_OBSERVATIONS, seed=job.seed), None
     train = job.part("train", cls)
     if isinstance(train, ImageData):
@@ -73,7 +83,7 @@ def untrained(name: str, job: Job) -> tuple[Pair, DataSet | Tensor, DataSet | No
     else:
         first: Any = train.batch(slice(0, 1))
         shape = first["x"].shape[1:]
-    return cls.suited_to(shape, seed=job.seed), train, job.part("test", cls)
+    return cls.suited_to(shape, seed=job.seed, **options), train, job.part("test", cls)
 
 
 def prepared(

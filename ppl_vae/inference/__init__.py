@@ -8,12 +8,13 @@ from ppl_vae.inference.failure import NonFiniteLossError
 from ppl_vae.inference.fit import fit
 from ppl_vae.inference.history import History
 from ppl_vae.inference.pictures import draw_pictures
-from ppl_vae.inference.schedules import CyclicalWarmup, LinearWarmup
+from ppl_vae.inference.schedules import CyclicalWarmup, EachStep, LinearWarmup
 from ppl_vae.inference.stopping import EarlyStopping
 
 __all__ = [
     "CompiledSVI",
     "CyclicalWarmup",
+    "EachStep",
     "EarlyStopping",
     "History",
     "LinearWarmup",

@@ -173,6 +173,10 @@ def fit(
             like=next(pair.parameters()),
         )
         _serving(objective.elbo, subject, first)
+    if accumulate > 1 and pair.num_examples(first) != len(first):
+        raise checks.value_error(
+            "accumulate=1 with data that are one example", repr(accumulate), "They have no parts."
+        )
     updater = Updater(optimizer, pair, schedule)
     estimator = elbos.without_weights(objective.elbo)
     weights = describe_weights(kl_weight, free_bits, num_epochs)

@@ -63,7 +63,9 @@ class Rules:
     @property
     def logs(self) -> list[Log]:
         """What is told each epoch's numbers."""
-        return [self.log] if callable(self.log) else list(self.log)
+        if callable(self.log) or not isinstance(self.log, Iterable):
+            return [self.log]
+        return list(self.log)
 
     @contextmanager
     def closing_logs(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -52,9 +52,15 @@ class AmortizedExponentialNormal(ExponentialNormalModel):
             self.net = DeepSet(hidden)
 
     @classmethod
-    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+    def suited_to(
+        cls,
+        image_shape: tuple[int, ...] | None,
+        *,
+        seed: int,
+        **options: Any,  # noqa: ANN401
+    ) -> Self:
         """Return an instance with default settings and the weights of `seed`."""
-        return cls(seed=seed)
+        return cls(**{"seed": seed, **options})
 
     def guide_rate(self, x: Tensor) -> Tensor:
         """Return the guide's rate for each data set of `x`, shape (*batch)."""

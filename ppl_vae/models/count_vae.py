@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
@@ -109,11 +109,17 @@ class CountVAE(Pair):
             self.log_total_count = nn.Parameter(torch.zeros(num_batches, num_features))
 
     @classmethod
-    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+    def suited_to(
+        cls,
+        image_shape: tuple[int, ...] | None,
+        *,
+        seed: int,
+        **options: Any,  # noqa: ANN401
+    ) -> Self:
         """Return an instance with default settings for counts of `image_shape`, (features,)."""
         assert image_shape is not None
         (num_features,) = image_shape
-        return cls(num_features, seed=seed)
+        return cls(num_features, **{"seed": seed, **options})
 
     def encode(
         self, x: Tensor, batch: Tensor | None = None, mask: Tensor | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
@@ -91,9 +91,17 @@ class LinearGaussian(Pair):
             self.encoder = AffineNormal(data_dim, latent_dim, torch.zeros(latent_dim))
 
     @classmethod
-    def suited_to(cls, image_shape: tuple[int, ...] | None, *, seed: int) -> Self:
+    def suited_to(
+        cls,
+        image_shape: tuple[int, ...] | None,
+        *,
+        seed: int,
+        **options: Any,  # noqa: ANN401
+    ) -> Self:
         """Return an instance with ten latent dimensions for images of `image_shape`."""
-        return cls(math.prod(image_shape or (1, 28, 28)), 10, seed=seed)
+        return cls(
+            math.prod(image_shape or (1, 28, 28)), **{"latent_dim": 10, "seed": seed, **options}
+        )
 
     def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return loc and scale of q(z | x), each (batch, latent_dim).

@@ -55,13 +55,12 @@ def test_an_epoch_covers_the_data_and_follows_the_seed():
 
 
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
-def test_bfloat16_is_near_and_is_refused_without_the_processor(backend, monkeypatch, caplog):
+def test_bfloat16_is_near(backend, monkeypatch, caplog):
     pair = CASES["bernoulli-vae"]().float()
     x = pair.sample(5, seed=0)
     optim = Adam({"lr": 1e-3})
-    monkeypatch.setattr(
-        "ppl_vae.inference.compilation.inductor.precision.cpu_has_bf16", lambda: True
-    )
+    cpu_has_bf16 = "ppl_vae.inference.compilation.inductor.precision.cpu_has_bf16"
+    monkeypatch.setattr(cpu_has_bf16, lambda: False)
     svi = CompiledSVI(
         pair.model, pair.guide, optim, make("trace-mean-field"), backend=backend, precision="bf16"
     )
@@ -70,17 +69,13 @@ def test_bfloat16_is_near_and_is_refused_without_the_processor(backend, monkeypa
         loss = svi.step(x)
     assert svi.is_compiled
     assert "bfloat16 changes the loss" in caplog.text
+    assert "this processor has no bfloat16" in caplog.text
     full = CompiledSVI(pair.model, pair.guide, optim, make("trace-mean-field"), backend="eager")
     torch.manual_seed(3)
     expected = full.evaluate_loss(x)
     torch.manual_seed(3)
     assert svi.step(x) == pytest.approx(expected, rel=2e-2)
     assert loss == pytest.approx(expected, rel=0.5)
-    monkeypatch.setattr(
-        "ppl_vae.inference.compilation.inductor.precision.cpu_has_bf16", lambda: False
-    )
-    with pytest.raises(ValueError, match="a processor with bfloat16; got one without"):
-        CompiledSVI(pair.model, pair.guide, optim, make("trace"), precision="bf16")
 
 
 def test_unknown_backends_and_precisions_are_refused():

@@ -60,13 +60,13 @@ class CompiledSVI(SVI):
         num_samples: as in ``SVI`` (deprecated there).
         num_steps: likewise.
         backend: ``inductor``, or ``eager`` to run the traced operations one by one.
-        precision: ``bf16`` multiplies matrices in bfloat16, where the processor can; the loss
-            that this changes is logged.
+        precision: ``bf16`` multiplies matrices in bfloat16; by how much this changes the loss
+            is logged, and so is a processor without bfloat16, which is slower for it.
         cuda_graph: on a GPU, launch a step's kernels as one CUDA graph, where CUDA can record it.
         **kwargs: as in ``SVI``.
 
     Raises:
-        ValueError: an unknown backend or precision, or no bfloat16 here.
+        ValueError: an unknown backend or precision, or a GPU without bfloat16.
         NotImplementedError: LBFGS, whose steps need the loss more than once; at the first step,
             an estimator that cannot be right for the program.
 

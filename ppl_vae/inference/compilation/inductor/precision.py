@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from logging import getLogger
 
 import torch
 
 from ppl_vae import checks
 
+log = getLogger("ppl_vae.inference")
+
 
 def check_precision(precision: str | None) -> None:
-    """Raise ValueError for another precision than ``bf16``, or where nothing here has bfloat16."""
-    if precision is None:
-        return
-    checks.name("precision", precision, ["bf16"])
-    if not any(map(_has_bf16, ("cpu", "cuda"))):
-        raise ValueError(
-            checks.message("a processor with bfloat16", "one without", "Leave precision at None.")
-        )
+    """Raise ValueError for another precision than ``bf16``."""
+    if precision is not None:
+        checks.name("precision", precision, ["bf16"])
 
 
 def autocast(
@@ -27,26 +25,22 @@ def autocast(
 ) -> Callable[[], AbstractContextManager[object]]:
     """Return what makes the context of a step on `device`: ``torch.autocast`` for ``bf16``.
 
+    A CPU without bfloat16 gives the same numbers, slowly, and the log says so.
+
     Raises:
-        ValueError: the device has no bfloat16.
+        ValueError: a GPU has no bfloat16.
     """
     if precision is None:
         return nullcontext
-    if not _has_bf16(device.type):
-        raise ValueError(
-            checks.message(
-                "parameters on a device with bfloat16",
-                f"parameters on {device}, which has none",
-                "Leave precision at None, or move the model.",
-            )
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise checks.value_error(
+            "parameters on a device with bfloat16",
+            f"parameters on {device}, which has none",
+            "Leave precision out, or move the model.",
         )
+    if device.type == "cpu" and not cpu_has_bf16():
+        log.warning("this processor has no bfloat16: products in it are slower than in float32")
     return partial(torch.autocast, device.type, dtype=torch.bfloat16, cache_enabled=False)
-
-
-def _has_bf16(kind: str) -> bool:
-    if kind == "cuda":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return kind == "cpu" and cpu_has_bf16()
 
 
 def cpu_has_bf16() -> bool:

@@ -1,0 +1,94 @@
+"""The command `ppl-vae train`, and the options that it shares with others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from ppl_vae.cli.exits import reports_errors
+
+DataName = Annotated[str, Option("--data", help="Data set: digits, mnist, ...")]
+DataDir = Annotated[Path | None, Option(help="Folder of downloaded data.")]
+Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, Option(help="Of everything random.")]
+
+
+@reports_errors
+def train(
+    context: typer.Context,
+    pair: Annotated[
+        str, Argument(metavar="PAIR|CONFIG.toml", help="See `ppl-vae list`; or a file of options.")
+    ],
+    data: DataName = "digits",
+    settings: Annotated[
+        list[str] | None, Option("--set", metavar="NAME=VALUE", help="Option of the pair.")
+    ] = None,
+    elbo: Annotated[str | None, Option(help="One that serves if left out.")] = None,
+    particles: Annotated[int, Option(help="Averaged in each estimate.")] = 1,
+    epochs: Annotated[int, Option(help="Passes over the data.")] = 10,
+    batch_size: Annotated[int, Option(help="Examples a step.")] = 128,
+    learning_rate: Annotated[float, Option("--lr", help="Adam's learning rate.")] = 1e-3,
+    schedule: Annotated[str | None, Option(help="Of the rate: cosine or plateau.")] = None,
+    kl_weight: Annotated[float, Option(help="On the KL divergence.")] = 1.0,
+    warmup: Annotated[float, Option(help="Part of training until the weight is 1.")] = 0.0,
+    cycles: Annotated[int, Option(help="Of the warm-up; it fills --warmup of each.")] = 0,
+    free_bits: Annotated[float, Option(help="Nats per latent dimension.")] = 0.0,
+    clip_norm: Annotated[float | None, Option(help="Longest gradient per example.")] = None,
+    accumulate: Annotated[int, Option(help="Parts in which a batch is computed.")] = 1,
+    precision: Annotated[str, Option(help="float32 or bf16.")] = "float32",
+    on_nan: Annotated[str, Option(help="A step that is not finite: raise or skip.")] = "raise",
+    patience: Annotated[
+        int | None, Option(help="Epochs without a better test ELBO before the end.")
+    ] = None,
+    min_delta: Annotated[float, Option(help="What counts as better, in nats.")] = 0.0,
+    keep: Annotated[str, Option(help="The last epoch's parameters, or the best.")] = "last",
+    log: Annotated[
+        list[str] | None, Option(help="tensorboard, mlflow or wandb, in --out.")
+    ] = None,
+    binarize: Annotated[str, Option(help="dynamic, static or threshold.")] = "dynamic",
+    *,
+    out: Annotated[Path | None, Option(help="Run folder.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Train a pair; with --out, keep it with its metrics and pictures in a run folder.
+
+    A run folder holds train.toml, the file of options that repeats the run; options given beside
+    a file win over it.
+    """
+    from ppl_vae import checks
+    from ppl_vae.cli.training import TrainOptions, pair_options, read_options, run
+    from ppl_vae.models import MODELS
+
+    values = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    values = {n: str(v) if isinstance(v, Path) else v for n, v in values.items()}
+    for name in ("resume", "overwrite", "pair", "settings"):
+        values.pop(name, None)
+    if settings:
+        values["options"] = pair_options(settings)
+    if pair.endswith(".toml"):
+        options = read_options(Path(pair), values)
+    else:
+        options = TrainOptions(pair=pair, **values)
+    checks.name("pair", options.pair, MODELS)
+    history = run(options, resume=resume, overwrite=overwrite)
+    final = history.test_elbo or history.train_elbo
+    which = "test" if history.test_elbo else "train"
+    shown, when = len(history), f"after {len(history)} epochs"
+    if options.keep == "best" and history.best_epoch is not None:
+        shown, when = history.best_epoch, f"of epoch {history.best_epoch}, the best"
+    print(f"ELBO per example, {which}, {when}: {final[shown - 1]:.3f} nats")
+    if options.out is not None:
+        print(f"written: {options.out}")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Return whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

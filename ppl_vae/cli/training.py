@@ -1,0 +1,221 @@
+"""What `ppl-vae train` runs: options of the command line or of a file, one by one in `fit`'s."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+
+from ppl_vae import checks, loggers
+from ppl_vae.cli.jobs import Job, untrained
+from ppl_vae.elbos import make
+from ppl_vae.inference import (
+    CyclicalWarmup,
+    EarlyStopping,
+    History,
+    LinearWarmup,
+    fit,
+)
+from ppl_vae.inference.files import write_text
+
+CONFIG = "train.toml"
+SCHEDULES = ("cosine", "plateau")
+LOGS = ("tensorboard", "mlflow", "wandb")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Every option of `ppl-vae train`, under the names that a file has for them.
+
+    Attributes:
+        pair: its name.
+        options: of the pair's constructor.
+        data, data_dir, binarize: the data set.
+        elbo, particles: the estimator.
+        epochs, batch_size, learning_rate: of training.
+        kl_weight, warmup, cycles, free_bits: the objective's.
+        schedule, clip_norm, accumulate, precision, on_nan: of the steps.
+        patience, min_delta, keep: by the validation ELBO.
+        log: names of logs.
+        out: run folder.
+        device, seed: where, and from what.
+    """
+
+    pair: str = ""
+    options: dict[str, Any] | None = None
+    data: str = "digits"
+    data_dir: str | None = None
+    binarize: str = "dynamic"
+    elbo: str | None = None
+    particles: int = 1
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    kl_weight: float | dict[str, float] = 1.0
+    warmup: float = 0.0
+    cycles: int = 0
+    free_bits: float = 0.0
+    schedule: str | None = None
+    clip_norm: float | None = None
+    accumulate: int = 1
+    precision: str = "float32"
+    on_nan: str = "raise"
+    patience: int | None = None
+    min_delta: float = 0.0
+    keep: str = "last"
+    log: list[str] | None = None
+    out: str | None = None
+    device: str = "auto"
+    seed: int = 0
+
+
+def read_options(path: Path, given: dict[str, Any]) -> TrainOptions:
+    """Return the options of a TOML file, over which those `given` on the command line win.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TOML, or has a key that is no option; the nearest is suggested.
+    """
+    try:
+        found = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            checks.message(f"a file {path}", "none", "Name a pair, or a file of options.")
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise checks.value_error(f"TOML in {path}", str(error), "Mend the file.") from None
+    known = [field.name for field in fields(TrainOptions)]
+    for name in found:
+        checks.name(f"option in {path}", name, known)
+    return replace(TrainOptions(**found), **given)
+
+
+def run(options: TrainOptions, *, resume: bool, overwrite: bool) -> History:
+    """Train as `options` say; a run folder holds the file that repeats it.
+
+    Raises:
+        TypeError: an option of a wrong kind.
+        ValueError: an option out of its range.
+    """
+    checks.positive_number("--lr", options.learning_rate)
+    if resume and options.out is None:
+        raise checks.value_error("--out with --resume", "none", "Name the run folder.")
+    job = Job(
+        data=options.data,
+        data_dir=None if options.data_dir is None else Path(options.data_dir),
+        binarize=options.binarize,
+        device=options.device,
+        seed=options.seed,
+    )
+    pair, examples, test = untrained(options.pair, job, options.options or {})
+    elbo = options.elbo
+    if options.particles != 1:
+        elbo = make(elbo or "trace", num_particles=options.particles)
+    stop = None
+    if options.patience is not None:
+        stop = EarlyStopping(patience=options.patience, min_delta=options.min_delta)
+    history = fit(
+        pair,
+        examples,
+        validation=test,
+        elbo=elbo,
+        optimizer=functools.partial(torch.optim.Adam, lr=options.learning_rate),
+        num_epochs=options.epochs,
+        batch_size=options.batch_size,
+        device=options.device,
+        seed=options.seed,
+        run_dir=options.out,
+        resume=resume,
+        overwrite=overwrite,
+        kl_weight=_kl_weight(options),
+        free_bits=options.free_bits,
+        schedule=_schedule(options),
+        clip_norm=options.clip_norm,
+        accumulate=options.accumulate,
+        precision=options.precision,
+        on_nan=options.on_nan,
+        stop=stop,
+        keep=options.keep,
+        log=[_log(name, options) for name in options.log or []],
+    )
+    if options.out is not None:
+        write_text(Path(options.out) / CONFIG, as_toml(options))
+    return history
+
+
+def as_toml(options: TrainOptions) -> str:
+    """Return what differs from the defaults, as a file that `read_options` takes."""
+    default = asdict(TrainOptions())
+    lines = [
+        f"{name} = {_toml(value)}"
+        for name, value in asdict(options).items()
+        if value != default[name] and value not in (None, {}, [])
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def pair_options(assignments: list[str]) -> dict[str, Any]:
+    """Return ``latent_dim=10`` and the like as keyword arguments.
+
+    Raises:
+        ValueError: one that is no assignment.
+    """
+    found = {}
+    for each in assignments:
+        name, equals, text = each.partition("=")
+        if not (equals and name.isidentifier()):
+            raise checks.value_error(
+                "--set NAME=VALUE", repr(each), "For example --set latent_dim=10."
+            )
+        try:
+            found[name] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = text  # a name, without its quotation marks
+    return found
+
+
+def _kl_weight(options: TrainOptions) -> Any:  # noqa: ANN401
+    if not options.warmup and not options.cycles:
+        return options.kl_weight
+    if options.kl_weight != 1.0:
+        raise checks.value_error(
+            "--kl-weight or a warm-up to 1", "both", "Leave out --kl-weight, or --warmup."
+        )
+    if options.cycles:
+        return CyclicalWarmup(options.cycles, options.warmup or 0.5)
+    return LinearWarmup(options.warmup)
+
+
+def _schedule(options: TrainOptions) -> Any:  # noqa: ANN401
+    if options.schedule is None:
+        return None
+    if checks.name("--schedule", options.schedule, SCHEDULES) == "plateau":
+        return ReduceLROnPlateau
+    return functools.partial(CosineAnnealingLR, T_max=options.epochs)
+
+
+def _log(name: str, options: TrainOptions) -> Any:  # noqa: ANN401
+    checks.name("--log", name, LOGS)
+    if options.out is None:
+        raise checks.value_error("--out with --log", "none", "Name the run folder.")
+    folder = Path(options.out)
+    if name == "tensorboard":
+        return loggers.TensorBoardLog(folder / "tensorboard")
+    if name == "mlflow":
+        store = f"sqlite:///{folder / 'mlflow.db'}"
+        return loggers.MLflowLog(experiment=options.pair, run_name=folder.name, tracking_uri=store)
+    return loggers.WandbLog(project=options.pair, dir=folder)
+
+
+def _toml(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)  # of strings, numbers and booleans the two are alike
