@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from saved import change_pair
 from typer.testing import CliRunner
 
 from ppl_vae.cli import app
@@ -140,9 +141,7 @@ def damaged(folder):
 
 
 def other_architecture(folder):
-    description = json.loads((folder / "pair.json").read_text())
-    description["config"]["latent_dim"] = 3
-    (folder / "pair.json").write_text(json.dumps(description))
+    change_pair(folder, lambda content: content["config"].update(latent_dim=3))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ DataName = Annotated[str, Option("--data", help="Data set: digits, mnist, ...")]
 DataDir = Annotated[Path | None, Option(help="Folder of downloaded data.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, Option(help="Of everything random.")]
+Trust = Annotated[list[str] | None, Option(help="Package whose pairs may be loaded; repeatable.")]
 
 
 @app.command()
@@ -51,6 +52,7 @@ def compare(
     out: Annotated[
         Path | None, Option(help="Folder for CSV, Markdown, figures and an HTML page.")
     ] = None,
+    trust: Trust = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -74,7 +76,7 @@ def compare(
     chosen = estimators.split(",") if estimators else None
     if out is not None:
         make_writable(out)
-    job = Job(data=data, data_dir=data_dir, num_epochs=epochs, device=device, seed=seed)
+    job = Job(data, data_dir, num_epochs=epochs, device=device, seed=seed, trust=trust or ())
     if "OMP_NUM_THREADS" not in os.environ:
         # Thousands of small operations: several threads would mostly wait for each other.
         torch.set_num_threads(1)
@@ -169,6 +171,7 @@ def evaluate(
     out: Annotated[
         Path | None, Option(help="Folder for results; DIR/evaluation by default.")
     ] = None,
+    trust: Trust = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -180,7 +183,7 @@ def evaluate(
 
     evaluation, written = evaluate_folder(
         folder,
-        Job(data_dir=data_dir, device=device, seed=seed),
+        Job(data_dir=data_dir, device=device, seed=seed, trust=trust or ()),
         data=data,
         binarize=binarize,
         split=split,

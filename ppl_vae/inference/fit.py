@@ -26,6 +26,7 @@ from ppl_vae.inference.batches import (
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
 from ppl_vae.inference.history import History
+from ppl_vae.inference.interruption import raise_if_stopped, run_scope
 from ppl_vae.inference.loaders import LoaderBatches
 from ppl_vae.inference.optimizers import OptimizerLike, Updater
 from ppl_vae.inference.pictures import draw_run
@@ -38,6 +39,7 @@ from ppl_vae.seeding import derive, seeded, set_streams, streams
 
 
 @checks.own_words()
+@run_scope()
 def fit(
     pair: Pair,
     data: DataLike,
@@ -217,6 +219,7 @@ def _pass(step: Step, data: DataSource, batch_size: int, epoch: int, *, look: bo
     total = torch.zeros((), dtype=torch.float64, device=step.pair.device)
     with pyro.validation_enabled(False):  # noqa: FBT003
         for number, x in enumerate(shuffled(data, batch_size, step.pair), start=1):
+            raise_if_stopped()
             states = streams(step.pair.device) if look else []
             loss = step.gradient(x)
             if look and not bool(loss.isfinite()):

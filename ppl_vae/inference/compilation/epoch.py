@@ -14,6 +14,7 @@ from ppl_vae.inference.compilation.inductor.lowering import can_compile
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.undo import undone
+from ppl_vae.inference.interruption import raise_if_stopped
 from ppl_vae.inference.step import Step
 
 log = getLogger("ppl_vae.inference")
@@ -117,6 +118,7 @@ class CompiledEpochs:
         batches = order[: whole * size].view(whole, size)
         done = 0
         while done < whole:
+            raise_if_stopped()
             if done + many <= whole and many > 1:
                 losses = stepper.step([batches[done : done + many]], num_steps=many, each=True)
                 done += many
@@ -133,6 +135,7 @@ class CompiledEpochs:
         pair = self._step.pair
         total, count = torch.zeros((), dtype=torch.float64, device=pair.device), 0
         for x in shuffled(self._data, self._batch_size, pair):
+            raise_if_stopped()
             if _shapes(x) == self._shapes:
                 total += stepper.step(_tensors(x)).sum() * self._examples
             else:
