@@ -20,7 +20,7 @@ from ppl_vae.seeding import seeded
 
 _NAME = "pair"
 _OLD = frozenset({"class", "config", "dtype"})  # what pair.json held before it held hashes
-_DTYPES = {"float16", "bfloat16", "float32", "float64"}
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def save_pair(pair: Pair, path: str | Path) -> None:
@@ -86,7 +86,7 @@ def load_pair(path: str | Path, *, trust: Sequence[str] = ()) -> Pair:
     try:
         with seeded(0):
             pair = cls(**config)
-        pair.to(getattr(torch, dtype))
+        pair.to(getattr(torch, str(dtype)))
         pair.load_state_dict(tensors)
     except Exception as error:  # the constructor may raise what it likes
         saved = description.get("versions") or {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from hashlib import sha256
 from pathlib import Path
@@ -140,11 +139,11 @@ def _copy(folder: Path, name: str, to: str) -> None:
         return
     digest = content["sha256"]
     held, staged = _tensors(folder, name, digest), _staged(folder, to, digest)
-    staged.unlink(missing_ok=True)
-    try:
-        os.link(held, staged)
-    except OSError:  # not every file system has links
-        shutil.copyfile(held, staged)
+    if not staged.exists():
+        try:
+            os.link(held, staged)
+        except OSError:  # not every file system has links
+            write_bytes(staged, held.read_bytes(), durable=True)
     _commit(folder, to, text, digest)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pyro.infer import Trace_ELBO
+from saved import change_pair
 from torch.distributions import Bernoulli, Categorical, Laplace, Normal, Poisson, StudentT
 
 from ppl_vae import (
