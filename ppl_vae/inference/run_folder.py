@@ -95,8 +95,9 @@ class RunFolder:
         with explained(self.path, self._kept()):
             write_pair(pair, self.config["pair"], self.path)
             write_sealed(self.path, _NEWEST, content, tensors, keep_as=keep_as, indent=None)
-            write_text(self.path / "metrics.csv", history.to_csv())
         self._epoch, self._newest_is_whole = len(history), True
+        with explained(self.path, self._kept()):
+            write_text(self.path / "metrics.csv", history.to_csv())
 
     def restore(self, pair: Pair, updater: Updater, data: object) -> History:
         """Put all back to the last epoch saved; return the history until then.
