@@ -87,7 +87,8 @@ def fit(
             True at once; False never.
         seed: of the order of the data, of their binarisation and of the draws.
         run_dir: folder for config.json, metrics.csv, the pair (see `load_pair`), a checkpoint
-            after every epoch, and pictures.
+            after every epoch, the last two of which are kept, and pictures. With it a first
+            SIGINT or SIGTERM lets the step end.
         resume: go on with the run in `run_dir`, up to `num_epochs` in all.
         overwrite: replace the run in `run_dir`.
         validation: data on which the ELBO is estimated after every epoch.
@@ -100,6 +101,8 @@ def fit(
         TypeError: data, estimator or optimiser of a wrong kind.
         ValueError: data that the pair cannot score, an unknown name, a count below 1.
         FileExistsError: `run_dir` holds a run already.
+        BlockingIOError: another run goes on in `run_dir`.
+        KeyboardInterrupt: SIGINT came. After SIGTERM it is SystemExit with code 143.
         PermissionError: `run_dir` cannot be written.
         NotImplementedError: the estimator cannot be right for the pair, or `compile` is True and
             the steps cannot be compiled.
