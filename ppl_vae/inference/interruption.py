@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ppl_vae import checks
+from ppl_vae.inference.files import explained
 
 LOCK = ".lock"
 _scope: ContextVar[ExitStack] = ContextVar("scope")
@@ -52,7 +53,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
+        with explained(folder, "No epoch was run."):
+            lock.acquire()
     except Timeout:
         raise BlockingIOError(
             checks.message(

@@ -77,7 +77,8 @@ class RunFolder:
         # By it a checkpoint of another run is known, were all its settings the same.
         self._run = there.get("run") or uuid.uuid4().hex
         content = {**self.config, "run": self._run, "versions": versions()}
-        write_json(self.path / "config.json", content)
+        with explained(self.path, "No epoch was run."):
+            write_json(self.path / "config.json", content)
         hold(finishing_steps(self._kept))
 
     def save(self, pair: Pair, updater: Updater, history: History, data: object) -> None:

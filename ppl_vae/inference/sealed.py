@@ -76,8 +76,12 @@ def read_sealed(
         )
         return content, as_tensors(folder / f"{name}.safetensors")
     digest = content.pop("sha256")
-    place = _tensors(folder, name, digest)
-    data = read_bytes(place)
+    place = _staged(folder, name, digest)
+    try:
+        data = place.read_bytes()  # of a save that goes on, or was ended within
+    except FileNotFoundError:
+        place = folder / f"{name}.safetensors"
+        data = read_bytes(place)
     if sha256(data).hexdigest() == digest:
         return content, load(data)
     if read_bytes(path) != text:  # a run has written both anew meanwhile
@@ -124,12 +128,6 @@ def _staged(folder: Path, name: str, digest: str) -> Path:
     return folder / f"{name}.{digest[:16]}.part"
 
 
-def _tensors(folder: Path, name: str, digest: str) -> Path:
-    """Return where the tensors of a JSON file are: beside, if a save was ended within."""
-    staged = _staged(folder, name, digest)
-    return staged if staged.exists() else folder / f"{name}.safetensors"
-
-
 def _copy(folder: Path, name: str, to: str) -> None:
     """Let the two files called `to` be what those called `name` are."""
     path = folder / f"{name}.json"
@@ -138,7 +136,9 @@ def _copy(folder: Path, name: str, to: str) -> None:
     if content is None:
         return
     digest = content["sha256"]
-    held, staged = _tensors(folder, name, digest), _staged(folder, to, digest)
+    held, staged = _staged(folder, name, digest), _staged(folder, to, digest)
+    if not held.exists():
+        held = folder / f"{name}.safetensors"
     if not staged.exists():
         try:
             os.link(held, staged)

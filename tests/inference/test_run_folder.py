@@ -271,6 +271,16 @@ def test_a_full_disk(tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.parametrize("path", ["replace", "flock"])
+def test_a_disk_that_is_full_from_the_start(path, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os if path == "replace" else sys.modules["fcntl"], path, full)
+    with pytest.raises(OSError, match="No space left on device.*No epoch was run"):
+        train(tmp_path, 1)
+
+
 def test_a_folder_that_is_removed_during_the_run(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(FileNotFoundError, match="takes files; got none: it was removed"):
