@@ -90,6 +90,9 @@ def finishing_steps(kept: Callable[[], str]) -> Iterator[None]:
     try:
         stop.listen()
         yield
+    except Exception:  # a loader's workers, say, whom the signal reached too
+        stop.raise_if_asked()
+        raise
     finally:
         stop.forget()
         _stop.reset(token)

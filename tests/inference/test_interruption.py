@@ -95,6 +95,19 @@ def test_the_step_ends_and_resuming_equals_never_stopping(number, at, tmp_path, 
     assert equal(train(folder, 4, resume=True), whole)
 
 
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_fails_after_a_signal_does_not_hide_it(number, tmp_path, capfd):
+    """A signal to all processes of a job ends a loader's workers, and the loader raises."""
+
+    def hook(step):
+        if step == 5:
+            signal.raise_signal(number)
+            raise RuntimeError("a worker exited unexpectedly")
+
+    message = stopped(number, lambda: train(tmp_path / "run", 2, hook=hook))
+    assert "after epoch 1" in (message if number == signal.SIGINT else capfd.readouterr().err)
+
+
 def test_a_second_signal_ends_at_once(tmp_path):
     def hook(step):
         if step == 4:
