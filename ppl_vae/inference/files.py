@@ -85,9 +85,8 @@ def explained(folder: Path, kept: str) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or str(error)
         came = f"one that does not ({why})" if folder.is_dir() else "none: it was removed"
-        told = type(error)(
-            checks.message(f"a folder {folder} that takes files", came, f"Make room in it. {kept}")
-        )
+        remedy = f"Make room, or let it be written. {kept}"
+        told = type(error)(checks.message(f"a folder {folder} that takes files", came, remedy))
         told.errno = error.errno
         raise told from error
 

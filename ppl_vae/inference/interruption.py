@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
@@ -137,7 +137,8 @@ class _Stop:
         if os.getpid() == self._process:
             self.forget()
             self.number = number
-            os.write(2, b"The run stops after this step; a second signal ends it at once.\n")
+            with suppress(OSError):  # no stderr; print is not safe within a handler
+                os.write(2, b"The run stops after this step; a second signal ends it at once.\n")
         elif number != signal.SIGINT:
             # A loader's worker, which inherited this. The terminal sends it SIGINT too, but it
             # must serve until the step is done.
