@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from saved import change_pair
 from typer.testing import CliRunner
 
 from ppl_vae.cli import app
@@ -140,9 +141,7 @@ def damaged(folder):
 
 
 def other_architecture(folder):
-    description = json.loads((folder / "pair.json").read_text())
-    description["config"]["latent_dim"] = 3
-    (folder / "pair.json").write_text(json.dumps(description))
+    change_pair(folder, lambda content: content["config"].update(latent_dim=3))
 
 
 @pytest.mark.parametrize(
@@ -222,3 +221,35 @@ def test_a_loss_that_is_not_finite_is_exit_code_1(run):
     result = run("train", "bernoulli-vae", "--lr", 1e30, "--epochs", 2, "--device", "cpu")
     assert result.exit_code == 1
     assert "the loss became" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [("evaluate", "{}"), ("compare", "--checkpoint", "{}")])
+def test_a_pair_of_another_package_is_loaded_if_it_is_trusted(words, run, tmp_path, monkeypatch):
+    from ppl_vae import ExponentialNormal, save_pair
+
+    text = "from ppl_vae import ExponentialNormal\nclass Mine(ExponentialNormal): pass\n"
+    (tmp_path / "foreign_pairs.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    save_pair(ExponentialNormal(), tmp_path / "pair")
+    named = {"class": "foreign_pairs:Mine"}
+    change_pair(tmp_path / "pair", lambda content: content.update(named))
+    few = ("--method", "exact") if words[0] == "evaluate" else ("--replicates", 10)
+    words = [*(word.format(tmp_path / "pair") for word in words), *few, "--device", "cpu"]
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "foreign_pairs:Mine, of which nothing was imported" in result.stderr
+    assert "--trust foreign_pairs on the command line" in result.stderr
+    assert "foreign_pairs" not in sys.modules
+    result = run(*words, "--trust", "other", "--trust", "foreign_pairs")
+    assert result.exit_code == 0, result.output
+    del sys.modules["foreign_pairs"]
+
+
+def test_an_interrupted_command_is_one_line_and_exit_code_130(run, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ppl_vae.diagnostics.explain_elbo", interrupt)
+    result = run("explain", "exponential-normal")
+    assert result.exit_code == 130
+    assert result.stderr == "ppl-vae: stopped by SIGINT\n"

@@ -23,6 +23,8 @@ app = typer.Typer(
 
 DEFAULT_PAIRS = ("exponential-normal", "bernoulli-vae")
 
+Trust = Annotated[list[str] | None, Option(help="Package whose pairs may be loaded; repeatable.")]
+
 
 @app.command()
 @reports_errors
@@ -46,6 +48,7 @@ def compare(
     out: Annotated[
         Path | None, Option(help="Folder for CSV, Markdown, figures and an HTML page.")
     ] = None,
+    trust: Trust = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -69,7 +72,7 @@ def compare(
     chosen = estimators.split(",") if estimators else None
     if out is not None:
         make_writable(out)
-    job = Job(data=data, data_dir=data_dir, num_epochs=epochs, device=device, seed=seed)
+    job = Job(data, data_dir, num_epochs=epochs, device=device, seed=seed, trust=trust or ())
     if "OMP_NUM_THREADS" not in os.environ:
         # Thousands of small operations: several threads would mostly wait for each other.
         torch.set_num_threads(1)
@@ -115,6 +118,7 @@ def evaluate(
     out: Annotated[
         Path | None, Option(help="Folder for results; DIR/evaluation by default.")
     ] = None,
+    trust: Trust = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -126,7 +130,7 @@ def evaluate(
 
     evaluation, written = evaluate_folder(
         folder,
-        Job(data_dir=data_dir, device=device, seed=seed),
+        Job(data_dir=data_dir, device=device, seed=seed, trust=trust or ()),
         data=data,
         binarize=binarize,
         split=split,

@@ -48,9 +48,10 @@ def evaluate_folder(
     """Evaluate the pair in a run folder and write tables and pictures, to `out` only.
 
     None stands for the data and binarisation of the run, for all examples of the split, and for
-    the folder ``evaluation`` in `folder`. `job` has the folder of the data, the device and seed.
+    the folder ``evaluation`` in `folder`. `job` has the folder of the data, the device, the seed
+    and the packages that are trusted.
     """
-    pair = load_pair(folder)
+    pair = load_pair(folder, trust=job.trust)
     if num_examples is not None:
         checks.count("--num-examples", num_examples)
     trained_on = _trained_on(folder)

@@ -1,19 +1,23 @@
-"""How a command ends: bad input is one line on stderr and exit code 2."""
+"""How a command ends: bad input is one line on stderr and exit code 2; SIGINT is 130."""
 
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import typer
 
-BAD_INPUT, FAILURE = 2, 1
+BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 
 
 def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn errors into one line on stderr: of input with exit code 2, of arithmetic with 1."""
+    """Turn errors into one line on stderr: of input with exit code 2, of arithmetic with 1.
+
+    An interruption has 130; SIGTERM, which `fit` makes a SystemExit, keeps its 143.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -23,10 +27,22 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
             _fail(error, BAD_INPUT)
         except ArithmeticError as error:
             _fail(error, FAILURE)
+        except KeyboardInterrupt as error:
+            _fail(str(error) or "stopped by SIGINT", INTERRUPTED)
 
     return wrapped
 
 
-def _fail(error: Exception, code: int) -> None:
-    print(f"ppl-vae: {' '.join(str(error).split())}", file=sys.stderr)
+def _fail(error: Exception | str, code: int) -> None:
+    print(f"ppl-vae: {_in_options(' '.join(str(error).split()))}", file=sys.stderr)
     raise typer.Exit(code) from None
+
+
+def _in_options(text: str) -> str:
+    """Return a message with options where it names Python's arguments."""
+    text = re.sub(r"\b([a-z]+(?:_[a-z]+)*)=True\b", lambda m: _option(m[1]), text)
+    return re.sub(r"\b([a-z]+(?:_[a-z]+)*)='(\w+)'", lambda m: f"{_option(m[1])} {m[2]}", text)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +36,7 @@ class Job:
         num_epochs: of training.
         device: ``auto``, ``cpu`` or ``cuda``.
         seed: of everything random.
+        trust: packages whose pairs may be loaded, besides ppl_vae.
     """
 
     data: str = "digits"
@@ -44,6 +45,7 @@ class Job:
     num_epochs: int = 10
     device: str = "auto"
     seed: int = 0
+    trust: Sequence[str] = ()
 
     def part(self, split: str, pair: Pair | type[Pair]) -> DataSet:
         """Return one part of the data set, as the pair takes it.
@@ -91,7 +93,7 @@ def prepared(
 ) -> Iterator[tuple[str, Pair, BatchLike]]:
     """Yield the pairs to compare with name and examples: the one in a folder, or fitted ones."""
     if checkpoint is not None:
-        pair = load_pair(checkpoint)
+        pair = load_pair(checkpoint, trust=job.trust)
         yield checkpoint.name, pair, examples(pair, job)
         return
     for name in dict.fromkeys(names):

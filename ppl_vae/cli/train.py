@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -66,8 +66,11 @@ def train(
     from ppl_vae.cli.training import TrainOptions, pair_options, read_options, run
     from ppl_vae.models import MODELS
 
-    values = {name: value for name, value in context.params.items() if _is_given(context, name)}
-    values = {n: str(v) if isinstance(v, Path) else v for n, v in values.items()}
+    values: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in context.params.items()
+        if _is_given(context, name)
+    }
     for name in ("resume", "overwrite", "pair", "settings"):
         values.pop(name, None)
     if settings:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ppl_vae import checks
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file at `path` in one step."""
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Replace the file at `path` in one step; `durable`: so that a power cut does not undo it."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # half a file would keep a full disk full
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, content: str) -> None:
@@ -31,56 +40,55 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Return the content of a JSON file.
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(
             checks.message(
                 f"a file {path}", "none", "Name the folder that a run or save_pair wrote."
             )
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            checks.message(f"JSON in {path}", f"damaged text ({error})", "Restore the file.")
-        ) from None
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], note: Any = None) -> None:  # noqa: ANN401
-    """Replace the file at `path` by `tensors` in safetensors' format, with a JSON `note`."""
-    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_bytes(path, save(plain, metadata={"note": json.dumps(note)}))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Return the tensors and the note of a safetensors file.
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that holds an object.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            checks.message(
-                f"a file {path}", "none", "Name the folder that a run or save_pair wrote."
-            )
-        )
     try:
-        with safe_open(str(path), framework="pt") as file:
-            note = json.loads((file.metadata() or {}).get("note", "null"))
-            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(
-            checks.message(
-                f"tensors in {path}", f"a damaged file ({error})", "Restore it, or train again."
-            )
-        ) from None
+        content = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:  # no JSON, or no UTF-8
+        raise damaged_json(path, str(error)) from None
+    if not isinstance(content, dict):
+        raise damaged_json(path, "no object")
+    return content
+
+
+def damaged_json(path: Path, why: str) -> ValueError:
+    """Return the error for a JSON file that is not as it was written."""
+    return checks.value_error(f"JSON in {path}", f"damaged text ({why})", "Restore the file.")
+
+
+@contextmanager
+def explained(folder: Path, kept: str) -> Iterator[None]:
+    """Say of an error of the system which folder could not be written, and what is kept."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        came = f"one that does not ({why})" if folder.is_dir() else "none: it was removed"
+        remedy = f"Make room, or let it be written. {kept}"
+        told = type(error)(checks.message(f"a folder {folder} that takes files", came, remedy))
+        told.errno = error.errno
+        raise told from error
 
 
 def pack(state: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401

@@ -22,6 +22,7 @@ from ppl_vae.inference.batches import (
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.compilation.inductor.precision import autocast
 from ppl_vae.inference.history import History
+from ppl_vae.inference.interruption import run_scope
 from ppl_vae.inference.monitor import Monitor
 from ppl_vae.inference.objective import KLSchedule, Objective, describe_weights
 from ppl_vae.inference.optimizers import (
@@ -42,6 +43,7 @@ from ppl_vae.seeding import derive, seeded
 
 
 @checks.own_words()
+@run_scope()
 def fit(
     pair: Pair,
     data: DataLike,
@@ -99,7 +101,8 @@ def fit(
             True at once; False never.
         seed: of the order of the data, of their binarisation and of the draws.
         run_dir: folder for config.json, metrics.csv, the pair (see `load_pair`), a checkpoint
-            after every epoch, and pictures.
+            after every epoch, the last two of which are kept, and pictures. With it a first
+            SIGINT or SIGTERM lets the step end.
         resume: go on with the run in `run_dir`, up to `num_epochs` in all.
         overwrite: replace the run in `run_dir`.
         validation: data on which the ELBO is estimated after every epoch.
@@ -129,6 +132,8 @@ def fit(
         ValueError: data that the pair cannot score, an unknown name, a count below 1, a negative
             weight, a scheduler of another optimiser, no validation data to judge epochs by.
         FileExistsError: `run_dir` holds a run already.
+        BlockingIOError: another run goes on in `run_dir`.
+        KeyboardInterrupt: SIGINT came. After SIGTERM it is SystemExit with code 143.
         PermissionError: `run_dir` cannot be written.
         NotImplementedError: the estimator cannot be right for the pair, or `compile` is True and
             the steps cannot be compiled.

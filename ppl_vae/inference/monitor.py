@@ -93,6 +93,6 @@ class Monitor:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
-        if self._judge is not None:
+        if self._judge is not None and state:
             self._judge.load_state_dict(state["judge"])
             self._best = {n: t.to(self._pair.device) for n, t in state["best"].items()}

@@ -15,6 +15,7 @@ from ppl_vae.inference.batches import DataSource, shuffled
 from ppl_vae.inference.compilation.epoch import CompiledEpochs
 from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
 from ppl_vae.inference.history import History
+from ppl_vae.inference.interruption import raise_if_stopped
 from ppl_vae.inference.loaders import LoaderBatches
 from ppl_vae.inference.monitor import Monitor
 from ppl_vae.inference.objective import Objective
@@ -85,6 +86,7 @@ class Epochs:
         bad: NonFiniteLossError | None = None
         with pyro.validation_enabled(False):  # noqa: FBT003
             for number, x in enumerate(shuffled(self.data, self._batch_size, pair), start=1):
+                raise_if_stopped()
                 states = streams(pair.device) if look else []
                 buffers = [b.clone() for b in pair.buffers()] if self.skips else []
                 with step.autocast():

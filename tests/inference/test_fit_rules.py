@@ -132,12 +132,9 @@ def test_schedules_that_do_not_fit(digits):
         fit(vae(), digits, schedule=StepLR(other, 2), **QUIET)
     with pytest.raises(TypeError, match="makes a torch scheduler"):
         fit(vae(), digits, schedule=lambda _: None, **QUIET)
+    by_epoch = functools.partial(StepLR, step_size=1)
     with pytest.raises(NotImplementedError, match="a torch optimiser"):
-        options = {
-            "optimizer": Adam({"lr": 0.1}),
-            "schedule": functools.partial(StepLR, step_size=1),
-        }
-        fit(vae(), digits, **options, **QUIET)
+        fit(vae(), digits, optimizer=Adam({"lr": 0.1}), schedule=by_epoch, **QUIET)
 
 
 def test_the_gradient_is_clipped_to_its_length(digits):

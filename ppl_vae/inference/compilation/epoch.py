@@ -20,6 +20,7 @@ from ppl_vae.inference.compilation.inductor.lowering import can_compile
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.undo import undone
+from ppl_vae.inference.interruption import raise_if_stopped
 from ppl_vae.inference.step import Step
 
 log = getLogger("ppl_vae.inference")
@@ -129,6 +130,7 @@ class CompiledEpochs:
         batches = order[: whole * size].view(whole, size)
         done = 0
         while done < whole:
+            raise_if_stopped()
             inputs = [batches] if weights is None else [batches, weights]
             if done + many <= whole and many > 1:
                 given = [t[done : done + many] for t in inputs]
@@ -149,6 +151,7 @@ class CompiledEpochs:
         pair = self._step.pair
         total, count = torch.zeros((), dtype=torch.float64, device=pair.device), 0
         for number, x in enumerate(shuffled(self._data, self._batch_size, pair)):
+            raise_if_stopped()
             row = [] if weights is None else [weights[min(number, len(weights) - 1)]]
             if _shapes(x) == self._shapes:
                 losses = stepper.step([*_tensors(x), *row])
