@@ -92,6 +92,11 @@ class Updater:
             self._schedule.step()
 
     @property
+    def cycles_momentum(self) -> bool:
+        """Whether a schedule changes more than the learning rate."""
+        return bool(getattr(self._schedule, "cycle_momentum", False))
+
+    @property
     def learning_rate(self) -> float:
         """That of the first group of parameters; NaN before Pyro's first step."""
         if isinstance(self.optimizer, Optimizer):

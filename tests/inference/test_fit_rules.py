@@ -114,14 +114,17 @@ def test_learning_rates_follow_a_schedule_and_resume(digits, schedule, rates, tm
 
 
 def test_a_schedule_of_steps_compiles(digits):
-    schedule = EachStep(functools.partial(OneCycleLR, max_lr=0.02, total_steps=100))
+    options = {"optimizer": adam, "batch_size": 20, "num_epochs": 3}
+    cycle = functools.partial(OneCycleLR, max_lr=0.02, total_steps=100)
+    still = functools.partial(cycle, cycle_momentum=False)
     found = []
     for how in (False, True):
         pair = vae()
-        options = {"schedule": schedule, "batch_size": 20, "num_epochs": 3}
-        fit(pair, digits, optimizer=adam, **options, **{**QUIET, "compile": how})
+        fit(pair, digits, schedule=EachStep(still), **options, **{**QUIET, "compile": how})
         found.append(values(pair))
     torch.testing.assert_close(*found, rtol=1e-8, atol=1e-8)
+    with pytest.raises(NotImplementedError, match="momentum"):
+        fit(vae(), digits, schedule=EachStep(cycle), **options, **{**QUIET, "compile": True})
 
 
 def test_schedules_that_do_not_fit(digits):

@@ -93,6 +93,8 @@ class CompiledEpochs:
             NotImplementedError: it cannot be, and was insisted on.
         """
         try:
+            if self._step.update.cycles_momentum:
+                raise UntraceableError("the schedule changes momentum too (cycle_momentum=True)")
             if self._stepper is None or self._stepper.is_current() is not None:
                 self._stepper = self._build()
         except UntraceableError as error:
