@@ -168,7 +168,7 @@ def test_the_gradient_is_clipped_to_its_length(digits):
 def test_parts_of_a_batch_add_up(digits, how):
     """With no noise from the guide, the gradient in parts is that of the whole batch."""
     found = []
-    for parts in (1, 3, 7):
+    for parts in (1, 3) if how else (1, 3, 7):
         pair = vae()
         for parameter in pair.encoder.parameters():
             parameter.requires_grad_(requires_grad=False)
