@@ -6,25 +6,31 @@ from pyro.infer import ELBO
 
 from ppl_vae import checks
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.disarm import TraceDisARM_ELBO
 from ppl_vae.elbos.dreg import TraceDReG_ELBO
 from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
 from ppl_vae.elbos.estimator import Estimator
 from ppl_vae.elbos.exact import Exact_ELBO
 from ppl_vae.elbos.iwae import TraceIWAE_ELBO
+from ppl_vae.elbos.leave_one_out import TraceLeaveOneOut_ELBO
 from ppl_vae.elbos.registry import ESTIMATORS
+from ppl_vae.elbos.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
 from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
 from ppl_vae.elbos.sticking_the_landing import TraceSTL_ELBO
+from ppl_vae.elbos.straight_through import TraceStraightThrough_ELBO
+from ppl_vae.elbos.vimco import TraceVIMCO_ELBO
 
 
-def make(elbo: str | ELBO, *, num_particles: int = 1) -> ELBO:
+def make(elbo: str | ELBO, *, num_particles: int | None = None) -> ELBO:
     """Return the estimator that is meant: one that is ready, or a name in `ESTIMATORS`.
 
     Args:
         elbo: a ``pyro.infer.ELBO``, which is returned as it is, or a name.
-        num_particles: for a name, how many particles each estimate averages.
+        num_particles: for a name, how many particles each estimate averages; None is the fewest
+            that the estimator takes.
 
     Raises:
-        ValueError: an unknown name (the nearest known one is suggested), or `num_particles` < 1.
+        ValueError: an unknown name (the nearest known one is suggested), or too few particles.
         TypeError: `elbo` is neither.
 
     Example:
@@ -63,10 +69,15 @@ __all__ = [
     "Exact_ELBO",
     "TraceAnalyticKL_ELBO",
     "TraceDReG_ELBO",
+    "TraceDisARM_ELBO",
     "TraceEnumerate_ELBO",
     "TraceIWAE_ELBO",
+    "TraceLeaveOneOut_ELBO",
+    "TraceReweightedWakeSleep_ELBO",
     "TraceSTL_ELBO",
     "TraceScoreFunction_ELBO",
+    "TraceStraightThrough_ELBO",
+    "TraceVIMCO_ELBO",
     "bound_of",
     "make",
     "name_of",

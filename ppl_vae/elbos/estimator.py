@@ -49,7 +49,20 @@ class Estimator:
         """Whether value and gradient are claimed without bias for every pair that it serves."""
         return "biased" not in (self.value, self.gradient) and not self.condition
 
-    def make(self, *, num_particles: int = 1) -> ELBO:
-        """Return the estimator that averages `num_particles` particles, at least 1."""
-        checks.count("num_particles", num_particles)
-        return self.cls(num_particles=num_particles, **self.options)
+    @property
+    def claim(self) -> str:
+        """What is claimed of value and gradient, in words."""
+        if self.value == self.gradient:
+            return self.value
+        return f"{self.value}, with a gradient that is {self.gradient}"
+
+    @property
+    def fewest_particles(self) -> int:
+        """The fewest particles that the class takes."""
+        return getattr(self.cls, "fewest_particles", 1)
+
+    def make(self, *, num_particles: int | None = None) -> ELBO:
+        """Return the estimator that averages `num_particles` particles, the fewest if None."""
+        count = self.fewest_particles if num_particles is None else num_particles
+        checks.count("num_particles", count)
+        return self.cls(num_particles=count, **self.options)
