@@ -57,8 +57,8 @@ class TraceDisARM_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
     Bias: none.
     Needs: an even number of particles; Bernoulli latents, others reparameterised.
     Cost: for each pair a pass through guide and model, and one more for each site of bits.
-    Source: Dong, Mnih and Tucker, DisARM, 2020, https://arxiv.org/abs/2006.10680, equation 8 and
-        section 4.1. `ppl_vae.closed_forms.one_bit` has the variance for one bit.
+    Source: Dong, Mnih and Tucker, DisARM, 2020, https://arxiv.org/abs/2006.10680.
+        `ppl_vae.closed_forms.one_bit` has the variance for one bit.
 
     Args:
         num_particles: two for each pair, so an even number.
@@ -108,18 +108,19 @@ class TraceDisARM_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
         for _ in range(1 if self.vectorize_particles else self.num_particles // 2):
             bits = _Bits()
             with shared, bits:
-                traces = next(iter(self._get_traces(*program)))
-            draw = _Antithetic(*traces, CutAtLatents())
+                model, guide = next(iter(self._get_traces(*program)))
+            draw = _Antithetic(model, guide, CutAtLatents())
             for name in bits.uniforms:
                 with shared, _Twin(name, draw.guide, bits):
-                    draw.twins[name] = Draw(*next(iter(self._get_traces(*program))), draw.cut)
+                    model, guide = next(iter(self._get_traces(*program)))
+                draw.twins[name] = Draw(model, guide, draw.cut)
             yield draw
 
     def _vectorized_num_particles(self, fn: Function) -> Callable[..., Any]:
         pairs = self.num_particles // 2
         if pairs == 1:
             return fn
-        return pyro.plate(PARTICLES, pairs, dim=-self.max_plate_nesting)(fn)
+        return pyro.plate(PARTICLES, pairs, dim=-int(self.max_plate_nesting))(fn)
 
 
 class _Bits(Messenger):

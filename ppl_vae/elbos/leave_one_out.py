@@ -35,7 +35,7 @@ class TraceLeaveOneOut_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
     Needs: two particles or more; any latents.
     Cost: a pass through guide and model for each particle.
     Source: Kool, van Hoof and Welling, Buy 4 REINFORCE samples, get a baseline for free, 2019;
-        Mnih and Rezende 2016, section 2.3. `ppl_vae.closed_forms.one_bit` has the variance for
+        Mnih and Rezende 2016. `ppl_vae.closed_forms.one_bit` has the variance for
         one bit.
 
     Args:

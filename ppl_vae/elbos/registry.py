@@ -73,7 +73,7 @@ ESTIMATORS: dict[str, Estimator] = {
         TraceDisARM_ELBO,
         needs=("pairs of particles", "Bernoulli latents; others reparameterised"),
         cost="for each pair a pass through guide and model, and one more for each site of bits",
-        source="Dong, Mnih and Tucker 2020, equation 8",
+        source="Dong, Mnih and Tucker 2020",
     ),
     "straight-through": Estimator(
         TraceStraightThrough_ELBO,
@@ -88,7 +88,7 @@ ESTIMATORS: dict[str, Estimator] = {
         bound="importance-weighted",
         needs=(SEVERAL, IN_PLATE),
         cost="a pass through guide and model for each particle",
-        source="Mnih and Rezende 2016, equations 10 and 11",
+        source="Mnih and Rezende 2016",
     ),
     "reweighted-wake-sleep": Estimator(
         TraceReweightedWakeSleep_ELBO,

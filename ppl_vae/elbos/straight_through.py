@@ -41,8 +41,8 @@ class TraceStraightThrough_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
     Needs: a temperature; Bernoulli or one-hot latents, others reparameterised.
     Cost: one pass through guide and model.
     Source: Jang, Gu and Poole, Categorical Reparameterization with Gumbel-Softmax, 2017,
-        https://arxiv.org/abs/1611.01144, section 2.2; for bits, Maddison, Mnih and Teh 2017,
-        appendix B.
+        https://arxiv.org/abs/1611.01144; for bits, Maddison, Mnih and Teh, The Concrete
+        Distribution, 2017, https://arxiv.org/abs/1611.00712.
 
     Args:
         num_particles: draws in each estimate, at least 1.

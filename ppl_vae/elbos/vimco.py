@@ -29,7 +29,7 @@ class TraceVIMCO_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
     Needs: two particles or more; every latent inside of the plate.
     Cost: K passes through guide and model, together if they are vectorised.
     Source: Mnih and Rezende, Variational Inference for Monte Carlo Objectives, 2016,
-        https://arxiv.org/abs/1602.06725, equations 10 and 11.
+        https://arxiv.org/abs/1602.06725.
 
     Args:
         num_particles: how many particles, K, at least 2.
