@@ -37,8 +37,11 @@ class _Antithetic(Draw):
 
     @property
     def members(self) -> list[Draw]:
-        """The particle and its twins; each by itself is a draw from the guide."""
-        return [self, *self.twins.values()]
+        """The particle and its first twin; each by itself is a draw from the guide.
+
+        How many more sites follow may depend on the bits, and so may no weight of a mean.
+        """
+        return [self, *list(self.twins.values())[:1]]
 
 
 class TraceDisARM_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
@@ -52,7 +55,7 @@ class TraceDisARM_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
     Within plates bits are weighed by their own data point's terms only. Draws that have an rsample
     are followed along the path.
 
-    Estimand: the ELBO, the mean over particles and twins.
+    Estimand: the ELBO, the mean over the particles and the twins of their first bits.
     Gradient: of the bits' logits by differences, of other draws by their derivatives.
     Bias: none.
     Needs: an even number of particles; Bernoulli latents, others reparameterised.
@@ -92,7 +95,7 @@ class TraceDisARM_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
         super().check_traces(model, guide)
 
     def bound(self, draws: list[_Antithetic], program: Program) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the mean of log p(x, z) - log q(z) over particles and their twins."""
+        """Return the mean of log p(x, z) - log q(z) over particles and twins of the first bits."""
         values, surrogates = [], []
         for draw in draws:
             count = len(draw.members)
