@@ -157,13 +157,13 @@ def choose(program: Program) -> str:
 
     It is ``trace-mean-field`` where every divergence is a closed form that holds, ``analytic-kl``
     where some are not, ``enumerate`` where a draw is not reparameterised but its states can be
-    summed, ``trace`` where they cannot, and ``score-function`` where a gradient passes straight
-    through.
+    summed, ``leave-one-out`` where they cannot, and ``score-function`` where a gradient passes
+    straight through.
     """
     if why_not_served(TraceAnalyticKL_ELBO(), program):
         if not why_not_served(TraceEnumerate_ELBO(), program):
             return "enumerate"
-        return "score-function" if why_not_served(Trace_ELBO(), program) else "trace"
+        return "score-function" if why_not_served(Trace_ELBO(), program) else "leave-one-out"
     with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
         model, guide = draw_traces(program)
         plan = plan_sites(program, model, guide)

@@ -98,7 +98,7 @@ def test_the_left_out_are_those_whose_step_fails(name):
 
 def test_the_default_of_fit_is_right_for_the_pair(tmp_path):
     expected = {
-        "binary-belief": "trace",
+        "binary-belief": "leave-one-out",
         "semi-supervised-vae": "enumerate",
         "gaussian-chain, bottom-up": "analytic-kl",
         "hierarchical-vae": "analytic-kl",
