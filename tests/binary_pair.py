@@ -62,13 +62,13 @@ class _Enumerated:
         self._pair = pair
 
     def elbo(self, x):
-        log_joint, log_q = self._terms(x)
+        log_joint, log_q = self.terms(x)
         return (log_q.exp() * (log_joint - log_q)).sum(0)
 
     def log_evidence(self, x):
-        return self._terms(x)[0].logsumexp(0)
+        return self.terms(x)[0].logsumexp(0)
 
-    def _terms(self, x):
+    def terms(self, x):
         pair = self._pair
         states = torch.tensor(
             list(itertools.product((0.0, 1.0), repeat=len(pair.prior_logits))),

@@ -10,6 +10,7 @@ from torch import Tensor
 from ppl_vae import (
     AmortizedExponentialNormal,
     BernoulliVAE,
+    BinaryLatentVAE,
     ConditionalVAE,
     ConvGaussianVAE,
     CountVAE,
@@ -38,6 +39,8 @@ CASES: dict[str, Callable[[], Pair]] = {
         (1, 3, 3), (3, 2), guide="top-down", hidden=(5, 4), seed=1
     ),
     "semi-supervised-vae": lambda: SemiSupervisedVAE((1, 2, 2), 3, 2, (4,), seed=1),
+    "binary-latent-vae": lambda: BinaryLatentVAE((1, 2, 2), 4, seed=1),
+    "binary-latent-vae, nonlinear": lambda: BinaryLatentVAE((1, 2, 2), 3, (5,), seed=1),
     "binary-belief": BinaryBelief,
 }
 
@@ -51,14 +54,19 @@ CASES["bernoulli-vae, categorical"] = _observed({"name": "categorical", "num_cla
 del CASES["bernoulli-vae, bernoulli"]  # the first of them
 
 # What has a draw without rsample, and the estimators that serve it.
-DISCRETE = {"binary-belief", "semi-supervised-vae"}
+BITS = {"binary-belief", "binary-latent-vae", "binary-latent-vae, nonlinear"}
+DISCRETE = BITS | {"semi-supervised-vae"}
 SERVE_DISCRETE = {"trace", "trace-graph", "score-function", "exact"}
+SERVE_DISCRETE |= {"leave-one-out", "vimco", "reweighted-wake-sleep"}
+SERVE_BITS = SERVE_DISCRETE | {"disarm", "straight-through"}
 
 
 def is_served(case: str, estimator: str) -> bool:
     """Whether an estimator may be right for a case's pair; `exact` also needs a closed form."""
     if case == "semi-supervised-vae" and estimator == "enumerate":
         return True
+    if case in BITS:
+        return estimator in SERVE_BITS
     return case not in DISCRETE or estimator in SERVE_DISCRETE
 
 

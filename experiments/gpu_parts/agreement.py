@@ -23,7 +23,10 @@ from ppl_vae import ESTIMATORS, MODELS, CompiledSVI, Pair, seeded
 LIMITS = {torch.float32: 1e-4, torch.float64: 1e-10}
 OVER_STEPS = {torch.float32: 1e-3, torch.float64: 1e-8}
 NUM_EXAMPLES = 6
-PARTICLES = {name: 2 for name, e in ESTIMATORS.items() if e.bound == "importance-weighted"}
+PARTICLES = {
+    name: max(e.fewest_particles, 1 + (e.bound == "importance-weighted"))
+    for name, e in ESTIMATORS.items()
+}
 
 # At least one small instance of every pair.
 PAIRS: dict[str, dict[str, Any]] = {
@@ -33,6 +36,7 @@ PAIRS: dict[str, dict[str, Any]] = {
     "linear-gaussian": {"data_dim": 4, "latent_dim": 2, "noise_scale": 0.7, "seed": 1},
     "gaussian-chain": {"data_dim": 2},
     "gamma-poisson": {"concentration": 2.0, "rate": 0.5},
+    "binary-latent-vae": {"image_shape": (1, 4, 4), "latent_dim": 5, "hidden": (8,), "seed": 1},
     "conditional-vae": {"image_shape": (1, 4, 4), "num_classes": 3, "hidden": (8,), "seed": 1},
     "semi-supervised-vae": {
         "image_shape": (1, 4, 4),
@@ -140,7 +144,7 @@ class _Gradient:
 
     def _on(self, device: torch.device | str) -> tuple[float, list[Tensor]]:
         pair, given = with_arguments(self._name, self._dtype, device)
-        elbo: Any = ESTIMATORS[self._elbo].make(num_particles=PARTICLES.get(self._elbo, 1))
+        elbo: Any = ESTIMATORS[self._elbo].make(num_particles=PARTICLES[self._elbo])
         pyro.clear_param_store()
         with seeded(1, pair.device), DrawnOnCPU():
             loss = elbo.loss_and_grads(pair.model, pair.guide, *given)
@@ -180,7 +184,7 @@ class _Steps:
 
     def _take(self, cls: Callable[..., Any], **options: object) -> tuple[Tensor, list[Tensor]]:
         pair, given = with_arguments(self._name, self._dtype, self._device)
-        elbo = ESTIMATORS[self._elbo].make(num_particles=PARTICLES.get(self._elbo, 1))
+        elbo = ESTIMATORS[self._elbo].make(num_particles=PARTICLES[self._elbo])
         pyro.clear_param_store()
         # Sums over 784 Normal pixels, and scores, have gradients that would lead away to infinity.
         steep = self._name.startswith("conv") or self._elbo == "score-function"

@@ -40,7 +40,9 @@ def compare(
     replicates: Annotated[
         int | None, Option(help="Gradients of each; 1000 on a toy, 200 on images.")
     ] = None,
-    particles: Annotated[int, Option(help="Averaged in each estimate.")] = 1,
+    particles: Annotated[
+        int | None, Option(help="Averaged in each estimate; the fewest if left out.")
+    ] = None,
     epochs: Annotated[int, Option(help="Of training before, for pairs of images.")] = 10,
     checkpoint: Annotated[
         Path | None, Option(help="Folder of a trained pair, instead of PAIR.")

@@ -6,6 +6,7 @@ from pyro.infer import ELBO
 
 from ppl_vae import checks
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.disarm import TraceDisARM_ELBO
 from ppl_vae.elbos.dreg import TraceDReG_ELBO
 from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
 from ppl_vae.elbos.estimator import Estimator
@@ -13,15 +14,19 @@ from ppl_vae.elbos.exact import Exact_ELBO
 from ppl_vae.elbos.iwae import TraceIWAE_ELBO
 from ppl_vae.elbos.kl_weights.estimator import WeightedELBO, weigh, without_weights
 from ppl_vae.elbos.kl_weights.weight import KLWeight
+from ppl_vae.elbos.leave_one_out import TraceLeaveOneOut_ELBO
 from ppl_vae.elbos.registry import ESTIMATORS
+from ppl_vae.elbos.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
 from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
 from ppl_vae.elbos.sticking_the_landing import TraceSTL_ELBO
+from ppl_vae.elbos.straight_through import TraceStraightThrough_ELBO
+from ppl_vae.elbos.vimco import TraceVIMCO_ELBO
 
 
 def make(
     elbo: str | ELBO,
     *,
-    num_particles: int = 1,
+    num_particles: int | None = None,
     kl_weight: KLWeight = 1.0,
     free_bits: float = 0.0,
 ) -> ELBO:
@@ -29,13 +34,14 @@ def make(
 
     Args:
         elbo: a ``pyro.infer.ELBO``, which is returned as it is, or a name.
-        num_particles: for a name, how many particles each estimate averages.
+        num_particles: for a name, how many particles each estimate averages; None is the fewest
+            that the estimator takes.
         kl_weight: on the KL divergence; see `WeightedELBO`.
         free_bits: nats per latent dimension below which the KL is not pushed; likewise.
 
     Raises:
-        ValueError: an unknown name (the nearest known one is suggested), `num_particles` < 1, or
-            a negative weight.
+        ValueError: an unknown name (the nearest known one is suggested), too few particles, or a
+            negative weight.
         TypeError: `elbo` is neither, or a weight of another kind.
         NotImplementedError: weights of a bound that has no KL divergence apart.
 
@@ -80,10 +86,15 @@ __all__ = [
     "Exact_ELBO",
     "TraceAnalyticKL_ELBO",
     "TraceDReG_ELBO",
+    "TraceDisARM_ELBO",
     "TraceEnumerate_ELBO",
     "TraceIWAE_ELBO",
+    "TraceLeaveOneOut_ELBO",
+    "TraceReweightedWakeSleep_ELBO",
     "TraceSTL_ELBO",
     "TraceScoreFunction_ELBO",
+    "TraceStraightThrough_ELBO",
+    "TraceVIMCO_ELBO",
     "WeightedELBO",
     "bound_of",
     "make",

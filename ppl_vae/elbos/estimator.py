@@ -51,13 +51,30 @@ class Estimator:
         """Whether value and gradient are claimed without bias for every pair that it serves."""
         return "biased" not in (self.value, self.gradient) and not self.condition
 
+    @property
+    def claim(self) -> str:
+        """What is claimed of value and gradient, in words."""
+        if self.value == self.gradient:
+            return self.value
+        return f"{self.value}, with a gradient that is {self.gradient}"
+
+    @property
+    def fewest_particles(self) -> int:
+        """The fewest particles that the class takes."""
+        return getattr(self.cls, "fewest_particles", 1)
+
     def make(
-        self, *, num_particles: int = 1, kl_weight: KLWeight = 1.0, free_bits: float = 0.0
+        self,
+        *,
+        num_particles: int | None = None,
+        kl_weight: KLWeight = 1.0,
+        free_bits: float = 0.0,
     ) -> ELBO:
-        """Return the estimator that averages `num_particles` particles, at least 1.
+        """Return the estimator that averages `num_particles` particles, the fewest if None.
 
         With `kl_weight` or `free_bits` it is a `WeightedELBO`.
         """
-        checks.count("num_particles", num_particles)
-        elbo = self.cls(num_particles=num_particles, **self.options)
+        count = self.fewest_particles if num_particles is None else num_particles
+        checks.count("num_particles", count)
+        elbo = self.cls(num_particles=count, **self.options)
         return weigh(elbo, kl_weight=kl_weight, free_bits=free_bits)

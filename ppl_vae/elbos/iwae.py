@@ -42,7 +42,7 @@ class TraceIWAE_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
         True
     """
 
-    weighs_particles = True
+    shares_subsamples = weighs_particles = True
 
     def __init__(self, num_particles: int = 10, *, plate: str = "data", **options: Any) -> None:  # noqa: ANN401
         super().__init__(num_particles, **options)

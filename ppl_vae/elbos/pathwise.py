@@ -99,8 +99,10 @@ class PathwiseELBO(ELBO):
 
     Attributes:
         cuts_latents: whether `bound` needs ``Draw.cut``.
-        weighs_particles: whether `bound` is a logarithm of importance weights; all particles then
-            see the same data points of a plate that subsamples.
+        weighs_particles: whether `bound` is a logarithm of importance weights.
+        shares_subsamples: whether all particles are to see the same data points of a plate that
+            subsamples.
+        fewest_particles: that it takes.
 
     Raises:
         TypeError: `num_particles` is not an int.
@@ -111,6 +113,8 @@ class PathwiseELBO(ELBO):
 
     cuts_latents = False
     weighs_particles = False
+    shares_subsamples = False
+    fewest_particles = 1
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:  # noqa: ANN401
         checks.count("num_particles", num_particles)
@@ -147,8 +151,12 @@ class PathwiseELBO(ELBO):
             loss.backward(retain_graph=self.retain_graph)
         return loss.detach()
 
+    def check_traces(self, model: Trace, guide: Trace) -> None:
+        """Raise unless the estimate can be right for the sites of model and guide."""
+        check_sites(model, guide)
+
     def _draws(self, program: Program) -> Iterator[Draw]:
-        shared = SameSubsamples() if self.weighs_particles else Messenger()
+        shared = SameSubsamples() if self.shares_subsamples else Messenger()
         for _ in range(1 if self.vectorize_particles else self.num_particles):
             cut = CutAtLatents()
             with shared, cut if self.cuts_latents else Messenger():
@@ -160,7 +168,7 @@ class PathwiseELBO(ELBO):
         self, model: Function, guide: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Trace, Trace]:
         traces = get_importance_trace("flat", self.max_plate_nesting, model, guide, args, kwargs)
-        check_sites(*traces)
+        self.check_traces(*traces)
         if is_validation_enabled():
             check_masks(traces[0])
         return traces

@@ -5,15 +5,22 @@ from __future__ import annotations
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
 from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.disarm import TraceDisARM_ELBO
 from ppl_vae.elbos.dreg import TraceDReG_ELBO
 from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
 from ppl_vae.elbos.estimator import Estimator
 from ppl_vae.elbos.exact import Exact_ELBO
 from ppl_vae.elbos.iwae import TraceIWAE_ELBO
+from ppl_vae.elbos.leave_one_out import TraceLeaveOneOut_ELBO
+from ppl_vae.elbos.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
 from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
 from ppl_vae.elbos.sticking_the_landing import TraceSTL_ELBO
+from ppl_vae.elbos.straight_through import TraceStraightThrough_ELBO
+from ppl_vae.elbos.vimco import TraceVIMCO_ELBO
 
 REPARAMETERISED = "reparameterised sites"
+IN_PLATE = "latents inside of the plate 'data'"
+SEVERAL = "two particles or more"
 
 ESTIMATORS: dict[str, Estimator] = {
     "trace": Estimator(
@@ -56,17 +63,53 @@ ESTIMATORS: dict[str, Estimator] = {
         cost="one pass through guide and model",
         source="Williams 1992; Ranganath, Gerrish and Blei 2014",
     ),
+    "leave-one-out": Estimator(
+        TraceLeaveOneOut_ELBO,
+        needs=(SEVERAL,),
+        cost="a pass through guide and model for each particle",
+        source="Kool, van Hoof and Welling 2019",
+    ),
+    "disarm": Estimator(
+        TraceDisARM_ELBO,
+        needs=("pairs of particles", "Bernoulli latents; others reparameterised"),
+        cost="for each pair a pass through guide and model, and one more for each site of bits",
+        source="Dong, Mnih and Tucker 2020",
+    ),
+    "straight-through": Estimator(
+        TraceStraightThrough_ELBO,
+        gradient="biased",
+        needs=("a temperature, here 0.5", "Bernoulli or one-hot latents; others reparameterised"),
+        cost="one pass through guide and model",
+        source="Jang, Gu and Poole 2017",
+        options={"temperature": 0.5},
+    ),
+    "vimco": Estimator(
+        TraceVIMCO_ELBO,
+        bound="importance-weighted",
+        needs=(SEVERAL, IN_PLATE),
+        cost="a pass through guide and model for each particle",
+        source="Mnih and Rezende 2016",
+    ),
+    "reweighted-wake-sleep": Estimator(
+        TraceReweightedWakeSleep_ELBO,
+        bound="importance-weighted",
+        # The model's gradient is that of the bound; the guide follows another objective.
+        gradient="biased",
+        needs=(SEVERAL, IN_PLATE),
+        cost="a pass through guide and model for each particle",
+        source="Bornschein and Bengio 2015; Le, Kosiorek, Siddharth, Teh and Wood 2019",
+    ),
     "iwae": Estimator(
         TraceIWAE_ELBO,
         bound="importance-weighted",
-        needs=(REPARAMETERISED, "latents inside of the plate 'data'"),
+        needs=(REPARAMETERISED, IN_PLATE),
         cost="a pass through guide and model for each particle",
         source="Burda, Grosse and Salakhutdinov 2015",
     ),
     "dreg": Estimator(
         TraceDReG_ELBO,
         bound="importance-weighted",
-        needs=(REPARAMETERISED, "latents inside of the plate 'data'"),
+        needs=(REPARAMETERISED, IN_PLATE),
         cost="that of iwae, and one more pass back to the latents",
         source="Tucker, Lawson, Gu and Maddison 2019",
     ),

@@ -6,16 +6,16 @@ import copy
 from typing import Any
 
 from pyro.distributions import Delta, Unit
-from pyro.distributions.util import is_identically_zero
 from pyro.infer import Trace_ELBO
-from pyro.infer.util import MultiFrameTensor, torch_item
+from pyro.infer.util import torch_item
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.elbos.pathwise import Function
-from ppl_vae.elbos.traces import check_sites, density_sites, log_density
+from ppl_vae.elbos.scores import along_the_path, log_ratio, scored_sites
+from ppl_vae.elbos.traces import check_sites, log_density
 
 
 class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
@@ -49,7 +49,7 @@ class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
     def _get_trace(
         self, model: Function, guide: Function, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Trace, Trace]:
-        with _WithoutReparameterisation():
+        with WithoutReparameterisation():
             traces = super()._get_trace(model, guide, args, kwargs)
         check_sites(*traces, reparameterised=False)
         return traces
@@ -62,25 +62,15 @@ class TraceScoreFunction_ELBO(Trace_ELBO):  # noqa: N801  (Pyro's naming)
         As in the base class, but that f counts the guide's auxiliary sites too: without them its
         gradient lacks that of their entropy.
         """
-        guide = density_sites(guide_trace).values()
-        ratio = MultiFrameTensor()
-        for site in density_sites(model_trace).values():
-            ratio.add((site["cond_indep_stack"], site["log_prob"].detach()))
-        for site in guide:
-            ratio.add((site["cond_indep_stack"], -site["log_prob"].detach()))
-        log_p, log_q = log_density(model_trace), log_density(guide_trace)
-        surrogate = log_p
-        for site in guide:
-            _, score, entropy = site["score_parts"]
-            if not is_identically_zero(entropy):
-                surrogate = surrogate - entropy.sum()
-            if not is_identically_zero(score):
-                weight: Any = ratio.sum_to(site["cond_indep_stack"])
-                surrogate = surrogate + (weight * score).sum()
-        return torch_item(log_q - log_p), -surrogate
+        ratio = log_ratio(model_trace, guide_trace)
+        surrogate = along_the_path(model_trace, guide_trace)
+        for site, score in scored_sites(guide_trace):
+            weight: Any = ratio.sum_to(site["cond_indep_stack"])
+            surrogate = surrogate + (weight * score).sum()
+        return torch_item(log_density(guide_trace) - log_density(model_trace)), -surrogate
 
 
-class _WithoutReparameterisation(Messenger):
+class WithoutReparameterisation(Messenger):
     """Takes the rsample from every distribution that is drawn from, and from the guide's factors.
 
     A Delta keeps it: it has no density by whose score its value could be learned.

@@ -20,6 +20,7 @@ from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
 from ppl_vae.elbos.kl_weights.estimator import without_weights
 from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.registry import ESTIMATORS
+from ppl_vae.elbos.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
 from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
 from ppl_vae.elbos.traces import (
     is_reparameterised,
@@ -32,6 +33,8 @@ from ppl_vae.elbos.wrong_kls import wrong_where
 
 # Pyro's estimators that silently leave out the score term of a draw without rsample.
 _PATHWISE = (TraceMeanField_ELBO, RenyiELBO)
+# Those that hold every draw fixed.
+_BY_VALUES = (TraceScoreFunction_ELBO, TraceReweightedWakeSleep_ELBO)
 
 
 def why_not_served(elbo: ELBO, program: Program) -> str:
@@ -65,13 +68,25 @@ def _rephrased(error: NotImplementedError) -> str:
 
 
 def those_that_serve(
-    program: Program, *, num_particles: int = 1
+    program: Program, *, num_particles: int | None = None
 ) -> tuple[dict[str, ELBO], dict[str, str]]:
-    """Return the registered estimators that serve a program, and why each other one does not."""
-    elbos = {name: e.make(num_particles=num_particles) for name, e in ESTIMATORS.items()}
-    reasons = {name: why_not_served(elbo, program) for name, elbo in elbos.items()}
-    serving = {name: elbo for name, elbo in elbos.items() if not reasons[name]}
-    return serving, {name: why for name, why in reasons.items() if why}
+    """Return the registered estimators that serve a program, and why each other one does not.
+
+    Each averages `num_particles` particles, or the fewest that it takes.
+    """
+    serving, reasons = {}, {}
+    for name, entry in ESTIMATORS.items():
+        try:
+            elbo = entry.make(num_particles=num_particles)
+        except ValueError as error:
+            reasons[name] = str(error)
+            continue
+        why = why_not_served(elbo, program)
+        if why:
+            reasons[name] = why
+        else:
+            serving[name] = elbo
+    return serving, reasons
 
 
 def require_served(elbo: ELBO, program: Program) -> None:
@@ -87,7 +102,7 @@ def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
     """Raise NotImplementedError in the block where `elbo` would leave out a part silently."""
     elbo = without_weights(elbo)
     with ExitStack() as stack:
-        if not isinstance(elbo, TraceScoreFunction_ELBO):
+        if not isinstance(elbo, _BY_VALUES):
             stack.enter_context(_Reparameterised(scored=not isinstance(elbo, _PATHWISE)))
         if isinstance(elbo, TraceMeanField_ELBO):
             stack.enter_context(_RightDivergences())
@@ -144,13 +159,13 @@ def choose(program: Program) -> str:
 
     It is ``trace-mean-field`` where every divergence is a closed form that holds, ``analytic-kl``
     where some are not, ``enumerate`` where a draw is not reparameterised but its states can be
-    summed, ``trace`` where they cannot, and ``score-function`` where a gradient passes straight
-    through.
+    summed, ``leave-one-out`` where they cannot, and ``score-function`` where a gradient passes
+    straight through.
     """
     if why_not_served(TraceAnalyticKL_ELBO(), program):
         if not why_not_served(TraceEnumerate_ELBO(), program):
             return "enumerate"
-        return "score-function" if why_not_served(Trace_ELBO(), program) else "trace"
+        return "score-function" if why_not_served(Trace_ELBO(), program) else "leave-one-out"
     with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
         model, guide = draw_traces(program)
         plan = plan_sites(program, model, guide)

@@ -67,6 +67,10 @@ class Weights:
         """Return the weights over their sum per data point, without a gradient."""
         return self.log_ratios.detach().softmax(0)
 
+    def of_site(self, site: Site, values: Tensor) -> Tensor:
+        """Sum `values` of a site's batch shape by data point, (particles of its draw, size)."""
+        return _summed(site, [PARTICLES, self._plate], values)
+
     def by_draw(self, values: Tensor) -> list[Tensor]:
         """Cut (num_particles, size) into the parts that belong to each draw."""
         return list(values.split(self._sizes))
@@ -131,9 +135,12 @@ def _stack(site: Site) -> tuple[CondIndepStackFrame, ...]:
     return site["cond_indep_stack"]
 
 
-def _summed(site: Site, plates: list[str]) -> Tensor:
-    """Sum log-densities over all but two plates; a plate without the site has size 1."""
-    log_prob: Tensor = site["log_prob"]
+def _summed(site: Site, plates: list[str], values: Tensor | None = None) -> Tensor:
+    """Sum a site's log-densities, or other `values` of its batch shape, over all but two plates.
+
+    A plate without the site has size 1.
+    """
+    log_prob: Tensor = site["log_prob"] if values is None else values
     dims = {frame.name: frame.dim for frame in _stack(site) if frame.dim is not None}
     depth = max([log_prob.dim(), *(-dim for dim in dims.values())])
     shape = [1] * (depth - log_prob.dim()) + list(log_prob.shape)

@@ -2,6 +2,7 @@
 
 from ppl_vae.models.amortized_exponential_normal import AmortizedExponentialNormal
 from ppl_vae.models.bernoulli_vae import BernoulliVAE
+from ppl_vae.models.binary_latent_vae import BinaryLatentVAE
 from ppl_vae.models.conditional_vae import ConditionalVAE
 from ppl_vae.models.conv_gaussian_vae import ConvGaussianVAE
 from ppl_vae.models.count_vae import CountVAE
@@ -23,6 +24,7 @@ MODELS: dict[str, type[Pair]] = {
     "linear-gaussian": LinearGaussian,
     "gaussian-chain": GaussianChain,
     "bernoulli-vae": BernoulliVAE,
+    "binary-latent-vae": BinaryLatentVAE,
     "conv-gaussian-vae": ConvGaussianVAE,
     "hierarchical-vae": HierarchicalVAE,
     "conditional-vae": ConditionalVAE,
@@ -35,6 +37,7 @@ __all__ = [
     "VAE",
     "AmortizedExponentialNormal",
     "BernoulliVAE",
+    "BinaryLatentVAE",
     "ConditionalVAE",
     "ConvGaussianVAE",
     "CountVAE",

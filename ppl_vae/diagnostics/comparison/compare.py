@@ -42,7 +42,7 @@ def compare_elbos(
     estimators: Iterable[str] | Mapping[str, ELBO] | None = None,
     *,
     num_replicates: int = 1000,
-    num_particles: int = 1,
+    num_particles: int | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
 ) -> ElboComparison:
@@ -59,7 +59,8 @@ def compare_elbos(
         estimators: names (see `ppl_vae.elbos.ESTIMATORS`), or names with ready estimators; None
             takes all that serve the pair, and says which others do not and why.
         num_replicates: at least 10.
-        num_particles: averaged in each estimate; for the estimators given by name.
+        num_particles: averaged in each estimate; for the estimators given by name. None is the
+            fewest that each takes: one, or two where particles are compared.
         seed: of all the noise.
         device: ``auto`` is the GPU where there is one.
 
@@ -85,7 +86,8 @@ def compare_elbos(
         True
     """
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
-    checks.count("num_particles", num_particles)
+    if num_particles is not None:
+        checks.count("num_particles", num_particles)
     with leaving_no_params(), ExitStack() as stack:
         if isinstance(pair, Pair):
             pair = copy.deepcopy(pair).to(devices.resolve(device))
@@ -114,7 +116,6 @@ def compare_elbos(
         num_examples=subject.num_examples(data),
         exact_value=float(exact.values[0]) if exact else None,
         num_replicates=num_replicates,
-        num_particles=num_particles,
         device=str(subject.device),
         dtype=str(subject.dtype).removeprefix("torch."),
         left_out=left_out,
@@ -137,7 +138,8 @@ def _row(
     row = Row(
         name=name,
         bound=target(elbo)[0],
-        claim=entry.value if entry else "",
+        claim=entry.claim if entry else "",
+        num_particles=elbo.num_particles,
         condition=entry.condition if entry else "",
         value=found.value(),
         value_variance=found.value_variance(),
@@ -180,7 +182,7 @@ def _choose(
     estimators: Iterable[str] | Mapping[str, ELBO] | None,
     pair: Pair,
     x: Data,
-    num_particles: int,
+    num_particles: int | None,
 ) -> tuple[dict[str, ELBO], dict[str, str]]:
     """Return the estimators, and why others are left out; raise if one asked for cannot serve."""
     program = Program(pair.model, pair.guide, (x,), {})

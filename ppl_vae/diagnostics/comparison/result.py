@@ -29,7 +29,6 @@ class ElboComparison:
         num_examples: over which values and gradients are summed.
         exact_value: the ELBO in closed form, or None.
         num_replicates: that every estimator gave.
-        num_particles: that every estimate by a named estimator averages.
         device: where it was measured.
         dtype: of the parameters.
         left_out: why other estimators cannot be right for the pair, by name; empty if the
@@ -41,7 +40,6 @@ class ElboComparison:
     num_examples: int
     exact_value: float | None
     num_replicates: int
-    num_particles: int
     device: str
     dtype: str
     left_out: dict[str, str] = field(default_factory=dict)
@@ -76,7 +74,7 @@ class ElboComparison:
     def notes(self) -> list[str]:
         """How to read the numbers."""
         notes = [
-            f"{self.num_replicates} gradients each, {counted(self.num_particles, 'particle')}, "
+            f"{self.num_replicates} gradients each, {self._particles}, "
             f"{self.dtype} on {self.device}; nats, summed over the examples; "
             "± is one standard error.",
             f"A bias is called one above {Z_LIMIT} standard errors, which chance alone gives once "
@@ -143,6 +141,17 @@ class ElboComparison:
         self.to_dataframe().to_csv(folder / "comparison.csv")
         (folder / "comparison.md").write_text(self.to_markdown())
         plots.save(self.plot(), folder / "comparison.png")
+
+    @property
+    def _particles(self) -> str:
+        """How many particles an estimate has, and which differ from the most of them."""
+        numbers = [row.num_particles for row in self.rows]
+        usual = max(sorted(numbers), key=numbers.count)
+        text = counted(usual, "particle")
+        for number in sorted({*numbers} - {usual}):
+            names = [row.name for row in self.rows if row.num_particles == number]
+            text += f" ({number} of {', '.join(names)})"
+        return text
 
     def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
         groups = [g for g in self.rows[0].gradient_variance if g != OVERALL]

@@ -16,8 +16,9 @@ class Row:
     Attributes:
         name: the estimator.
         bound: what it estimates, the ELBO or an importance-weighted bound.
-        claim: what it claims of its value: unbiased, biased or exact.
+        claim: what it claims of value and gradient: unbiased, biased or exact.
         condition: what the claim depends on; empty where it holds for every pair.
+        num_particles: that each estimate averages.
         value: the mean ELBO estimate, summed over the examples, in nats.
         value_variance: of one estimate.
         gradient_variance: of one gradient, summed over a group's parameters, by group.
@@ -40,6 +41,7 @@ class Row:
     bound: str
     claim: str
     condition: str
+    num_particles: int
     value: Estimate[float]
     value_variance: Estimate[float]
     gradient_variance: dict[str, Estimate[float]]
@@ -80,6 +82,7 @@ class Row:
         record: dict[str, object] = {
             "estimator": self.name,
             "claim": self.claim,
+            "num_particles": self.num_particles,
             "value": self.value.mean,
             "value_standard_error": self.value.standard_error,
             "value_variance": self.value_variance.mean,
