@@ -79,17 +79,24 @@ class Updater:
 
     def end_step(self) -> None:
         """Advance a schedule of steps."""
+        self._tell_schedule()
         if self._schedule is not None and self.each_step:
             self._schedule.step()
 
     def end_epoch(self, elbo: float) -> None:
         """Advance a schedule of epochs, which may look at the ELBO."""
+        self._tell_schedule()
         if isinstance(self.optimizer, PyroLRScheduler):
             self.optimizer.step()
         elif isinstance(self._schedule, ReduceLROnPlateau):
             self._schedule.step(-elbo)
         elif self._schedule is not None and not self.each_step:
             self._schedule.step()
+
+    def _tell_schedule(self) -> None:
+        # A compiled step takes the optimiser's place, and torch would warn of a first step missed.
+        if self._schedule is not None:
+            self.optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def cycles_momentum(self) -> bool:

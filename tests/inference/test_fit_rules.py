@@ -95,7 +95,7 @@ def test_judging_needs_validation_data(digits):
             [0.02 / 8**n for n in (1, 2, 3, 4)],
         ),
         (
-            functools.partial(ReduceLROnPlateau, patience=0, threshold=100.0),
+            functools.partial(ReduceLROnPlateau, patience=0, threshold=1e3, threshold_mode="abs"),
             [0.02, 0.02, 0.002, 0.0002],
         ),
     ],
@@ -185,7 +185,7 @@ def test_parts_of_a_batch_add_up(digits, how):
 def test_bfloat16_trains_as_float32_does(digits):
     found = []
     for precision in ("float32", "bf16"):
-        pair = BernoulliVAE((1, 8, 8), latent_dim=3, hidden=(16,), seed=0)
+        pair = vae().float()
         options = {"precision": precision, "num_epochs": 20, "optimizer": adam}
         history = fit(pair, digits.float(), **options, **QUIET)
         assert pair.dtype == torch.float32
@@ -194,27 +194,31 @@ def test_bfloat16_trains_as_float32_does(digits):
     assert found[0][-1] == pytest.approx(found[1][-1], abs=0.3)
 
 
+class Breaking(torch.nn.Linear):
+    """Gives NaN at some of the calls that are differentiated."""
+
+    calls, breaks = 0, ()
+
+    def forward(self, x):
+        self.calls += torch.is_grad_enabled()
+        return super().forward(x) * (math.nan if self.calls in self.breaks else 1.0)
+
+
+def broken(breaks):
+    pair = vae()
+    last = pair.decoder.net[-1]
+    module = Breaking(last.in_features, last.out_features).double()
+    module.load_state_dict(last.state_dict())
+    module.breaks = breaks
+    pair.decoder.net[-1] = module
+    return pair
+
+
 def test_steps_that_are_not_finite_are_skipped_and_counted(digits):
-    class Noisy(torch.nn.Linear):
-        calls = 0
-
-        def forward(self, x):
-            self.calls += torch.is_grad_enabled()
-            factor = math.nan if self.calls in (3, 5) else 1.0
-            return super().forward(x) * factor
-
-    def broken():
-        pair = vae()
-        last = pair.decoder.net[-1]
-        noisy = Noisy(last.in_features, last.out_features).double()
-        noisy.load_state_dict(last.state_dict())
-        pair.decoder.net[-1] = noisy
-        return pair
-
     options = {"batch_size": 20, "num_epochs": 3, **QUIET}
     with pytest.raises(NonFiniteLossError, match="step 3 of epoch 1"):
-        fit(broken(), digits, **options)
-    pair = broken()
+        fit(broken([3, 5]), digits, **options)
+    pair = broken([3, 5])
     history = fit(pair, digits, on_nan="skip", **options)
     assert history.columns["skipped"] == [1, 1, 0]
     assert all(map(math.isfinite, history.train_elbo))
@@ -222,11 +226,8 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(digits):
 
 
 def test_an_epoch_without_one_finite_step_is_an_error_all_the_same(digits):
-    pair = vae()
-    with torch.no_grad():
-        pair.decoder.net[0].weight.fill_(math.nan)
     with pytest.raises(NonFiniteLossError):
-        fit(pair, digits, on_nan="skip", num_epochs=2, **QUIET)
+        fit(broken(range(1, 100)), digits, on_nan="skip", num_epochs=2, **QUIET)
 
 
 def test_logs_are_told_and_closed(digits):
