@@ -54,6 +54,8 @@ class TraceReweightedWakeSleep_ELBO(ScoredELBO, ReweightedWakeSleep):  # noqa: N
         NotImplementedError: at a step, a latent outside of the plate.
     """
 
+    weighs_particles = True
+
     def __init__(self, num_particles: int = 2, *, plate: str = "data", **options: Any) -> None:  # noqa: ANN401
         options.setdefault("vectorize_particles", False)
         super().__init__(num_particles, **options)
