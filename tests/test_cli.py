@@ -253,3 +253,74 @@ def test_an_interrupted_command_is_one_line_and_exit_code_130(run, monkeypatch):
     result = run("explain", "exponential-normal")
     assert result.exit_code == 130
     assert result.stderr == "ppl-vae: stopped by SIGINT\n"
+
+
+def test_every_option_of_training_reaches_fit_and_the_file_that_repeats_it(run, tmp_path):
+    words = ["train", "bernoulli-vae", "--set", "latent_dim=3", "--set", "hidden=[8]"]
+    words += [
+        "--epochs",
+        2,
+        "--warmup",
+        0.5,
+        "--free-bits",
+        0.01,
+        "--clip-norm",
+        5,
+        "--keep",
+        "best",
+    ]
+    words += ["--patience", 3, "--schedule", "cosine", "--accumulate", 2, "--on-nan", "skip"]
+    first = run(*words, "--device", "cpu", "--out", tmp_path / "first")
+    assert first.exit_code == 0, first.output
+    settings = json.loads((tmp_path / "first" / "config.json").read_text())
+    assert settings["pair"]["config"]["latent_dim"] == 3
+    assert settings["training"] == {
+        "kl_weight": "LinearWarmup(fraction=0.5, start=0.0) over 2 epochs",
+        "free_bits": 0.01,
+        "schedule": "CosineAnnealingLR(T_max=2) each epoch",
+        "clip_norm": 5.0,
+        "accumulate": 2,
+        "keep": "best",
+        "on_nan": "skip",
+        "stop": "EarlyStopping(patience=3, min_delta=0.0)",
+    }
+    again = run("train", tmp_path / "first" / "train.toml", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    tensors = [(tmp_path / name / "pair.safetensors").read_bytes() for name in ("first", "again")]
+    assert tensors[0] == tensors[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "latent_dimm=3"], "Did you mean 'latent_dim'"),
+        (["--set", "3"], "--set NAME=VALUE"),
+        (["--kl-weight", -1], "finite and at least 0"),
+        (["--kl-weight", 2, "--warmup", 0.5], "Leave out --kl-weight"),
+        (["--warmup", 1.5], "fraction at most 1"),
+        (["--schedule", "cosin"], "Did you mean 'cosine'"),
+        (["--log", "tensorboard"], "--out with --log"),
+        (["--patience", 0], "patience of at least 1"),
+        (["--precision", "bf61"], "Did you mean 'bf16'"),
+    ],
+)
+def test_options_of_training_that_are_none(run, words, message):
+    result = run("train", "bernoulli-vae", "--epochs", 1, *words)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_a_file_of_options_with_a_key_that_is_none(run, tmp_path):
+    (tmp_path / "a.toml").write_text('pair = "bernoulli-vae"\nepoch = 3\n')
+    assert "Did you mean 'epochs'" in run("train", tmp_path / "a.toml").output
+    (tmp_path / "b.toml").write_text("pair = bernoulli")
+    assert "expected TOML" in run("train", tmp_path / "b.toml").output
+    assert "expected a file" in run("train", tmp_path / "c.toml").output
+
+
+def test_messages_speak_of_options(run, tmp_path):
+    words = ("train", "exponential-normal", "--epochs", 1, "--out", tmp_path)
+    assert run(*words).exit_code == 0
+    text = run(*words).output
+    assert "--resume or --overwrite" in " ".join(text.split())
+    assert "resume=True" not in text

@@ -273,3 +273,19 @@ class TestWandb:
     def test_a_bad_mode(self):
         with pytest.raises(ValueError, match="mode as one of offline, online; got 'ofline'. Did"):
             WandbLog(project="digits", mode="ofline")
+
+
+def test_training_tells_tensorboard_what_the_history_holds(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from ppl_vae import LinearGaussian, fit
+
+    pair = LinearGaussian(data_dim=3, latent_dim=1, seed=0)
+    log = TensorBoardLog(tmp_path)
+    options = {"num_epochs": 3, "progress": False, "device": "cpu"}
+    history = fit(pair, pair.sample(20, seed=0), kl_weight=2.0, log=log, **options)
+    found = EventAccumulator(str(tmp_path)).Reload()
+    for name in ("objective", "train_elbo", "kl.z", "kl_weight", "log_likelihood"):
+        told = [event.value for event in found.Scalars(name)]
+        assert told == pytest.approx(history.to_dataframe()[name].tolist(), rel=1e-6)
