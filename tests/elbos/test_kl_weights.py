@@ -1,16 +1,26 @@
 """Weights on the KL divergence, for every estimator of the ELBO."""
 
+import functools
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from binary_pair import BinaryBelief
 from estimates import agree, mean_value
-from pyro.infer import Trace_ELBO, TraceTailAdaptive_ELBO
+from pyro.infer import SVI, Trace_ELBO, TraceTailAdaptive_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
+from pyro.optim import Adam
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from ppl_vae import BernoulliVAE, GaussianChain, LinearGaussian, compare_elbos, explain_elbo
+from ppl_vae import (
+    BernoulliVAE,
+    CompiledSVI,
+    GaussianChain,
+    LinearGaussian,
+    compare_elbos,
+    explain_elbo,
+)
 from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import ESTIMATORS, WeightedELBO, make
 
@@ -271,3 +281,23 @@ def test_weights_that_are_none():
 
 def test_the_number_one_changes_nothing():
     assert type(make("trace", kl_weight=1.0, free_bits=0.0)) is Trace_ELBO
+
+
+def test_a_compiled_step_reads_a_tensor_anew_and_is_traced_once(caplog):
+    x = LinearGaussian(data_dim=3, latent_dim=2, seed=0).sample(4, seed=1)
+    found = []
+    for cls in (SVI, functools.partial(CompiledSVI, backend="eager")):
+        pair = LinearGaussian(data_dim=3, latent_dim=2, seed=0)
+        weight = torch.tensor(0.0)
+        elbo = make("analytic-kl", kl_weight={"z": weight}, free_bits=0.01)
+        svi = cls(pair.model, pair.guide, Adam({"lr": 0.01}), loss=elbo)
+        torch.manual_seed(0)
+        losses = []
+        for step in range(8):
+            weight.fill_(step / 4)
+            with caplog.at_level("INFO", logger="ppl_vae.inference"):
+                losses.append(float(svi.step(x)))
+        found.append(losses)
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+    assert svi.is_compiled
+    assert "tracing again" not in caplog.text
