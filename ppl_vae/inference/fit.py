@@ -177,14 +177,15 @@ def fit(
             num_epochs=num_epochs,
             like=next(pair.parameters()),
         )
-        _serving(objective.elbo, subject, first)
+        if isinstance(objective.elbo, elbos.WeightedELBO):
+            _serving(objective.elbo, subject, first)  # each weight has its site
     if accumulate > 1 and pair.num_examples(first) != len(first):
         raise checks.value_error(
             "accumulate=1 with data that are one example", repr(accumulate), "They have no parts."
         )
     updater = Updater(optimizer, pair, schedule)
     estimator = elbos.without_weights(objective.elbo)
-    weights = describe_weights(kl_weight, free_bits, num_epochs)
+    weights = describe_weights(elbo, kl_weight, free_bits, num_epochs)
     settings = {
         "elbo": elbo if isinstance(elbo, str) else type(estimator).__name__,
         "num_particles": estimator.num_particles,

@@ -9,7 +9,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_vae.elbos.kl_weights.estimator import weigh
+from ppl_vae.elbos.kl_weights.estimator import WeightedELBO, weigh
 from ppl_vae.inference.schedules import Schedule, kl_weights
 
 # What `fit` takes as the weight of the KL divergence.
@@ -83,9 +83,11 @@ class Objective:
 
 
 def describe_weights(
-    kl_weight: KLSchedule, free_bits: float, num_epochs: int
+    elbo: str | ELBO, kl_weight: KLSchedule, free_bits: float, num_epochs: int
 ) -> dict[str, object]:
     """Return what weights and free bits are, for a run's settings; nothing if there are none."""
+    if isinstance(elbo, WeightedELBO):
+        return {"objective": elbo.objective}
     sites = kl_weight if isinstance(kl_weight, Mapping) else {"": kl_weight}
     named = {
         site: float(each) if isinstance(each, (int, float)) else described(each, num_epochs)
