@@ -24,10 +24,11 @@ class History:
         auxiliary: the pair's auxiliary loss per example, as `test_elbo` (or of the training data);
             empty for a pair without one. It is no part of the ELBO.
         columns: further numbers, by name: ``learning_rate``, ``kl_weight`` of the last step (or
-            ``kl_weight.<site>``), ``skipped`` steps; and after the epoch, of the validation data
-            or else of 1,000 training examples, ``log_likelihood`` and ``kl.<site>`` per example,
-            and the number of ``active_units``. These last are measured after each of the first
-            100 epochs, every tenth until 1,000 and every hundredth from then on, else NaN.
+            ``kl_weight.<site>``), ``skipped`` steps; and after the epoch, of the first 1,000
+            examples of the validation data, or else of the training data, ``log_likelihood`` and
+            ``kl.<site>`` per example, and the number of ``active_units``. These last are measured
+            after each of the first 100 epochs, every tenth until 1,000 and every hundredth from
+            then on, else NaN.
         best_epoch: the epoch of the best validation ELBO, where it was looked for.
         stopped_early: whether training ended before the last epoch.
     """

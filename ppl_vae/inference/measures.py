@@ -17,7 +17,7 @@ from ppl_vae.inference.guide_means import guide_means
 from ppl_vae.inference.validation import BATCH_SIZE
 from ppl_vae.pair import Pair, leaving_no_params
 
-TRAINING_EXAMPLES = 1000
+NUM_EXAMPLES = 1000
 # A unit is active if the variance of its mean over the data is above this (Burda and others 2015).
 ACTIVE = 0.01
 
@@ -27,39 +27,45 @@ def is_measured(epoch: int) -> bool:
     return epoch <= 100 or epoch % 10 == 0 and epoch <= 1000 or epoch % 100 == 0
 
 
-@torch.no_grad()
-def measured(pair: Pair, data: DataSource, *, whole: bool) -> dict[str, float]:
-    """Return log-likelihood, KL of every site, and number of active units.
+class Measures:
+    """The parts of a pair's ELBO on its first 1,000 examples.
+
+    How each divergence is taken is decided once.
 
     Args:
         pair: any.
         data: examples.
-        whole: whether all are looked at, or the first 1,000.
-
-    Returns:
-        ``log_likelihood`` and ``kl.<site>``, in nats per example: a divergence in closed form
-        where one is right, else from one draw. A site whose states the guide does not draw has
-        none, and then there is no likelihood either. ``active_units`` if any site has means.
     """
-    sums: dict[str, Tensor] = {}
-    means: dict[str, list[Tensor]] = {}
-    count, plan = 0, None
-    batches = in_order(data, BATCH_SIZE, pair) if whole else None
-    with leaving_no_params(), pyro.validation_enabled(False):  # noqa: FBT003
-        for x in batches or [first_examples(data, TRAINING_EXAMPLES, pair)]:
-            program = Program(pair.model, pair.guide, (x,), {})
+
+    def __init__(self, pair: Pair, data: DataSource) -> None:
+        self._pair, self._data = pair, data
+        self._plan: dict[str, SitePlan] | None = None
+
+    @torch.no_grad()
+    def now(self) -> dict[str, float]:
+        """Return log-likelihood, KL of every site, and number of active units.
+
+        Returns:
+            ``log_likelihood`` and ``kl.<site>``, in nats per example: a divergence in closed form
+            where one is right, else from one draw. A site whose states the guide does not draw
+            has none, and then there is no likelihood either. ``active_units`` if any latent has
+            means in the guide.
+        """
+        pair = self._pair
+        x = first_examples(self._data, NUM_EXAMPLES, pair)
+        count = pair.num_examples(x)
+        program = Program(pair.model, pair.guide, (x,), {})
+        with leaving_no_params(), pyro.validation_enabled(False):  # noqa: FBT003
             model, guide = draw_traces(program)
-            plan = plan or plan_sites(program, model, guide)
-            for name, value in _parts(model, guide, plan).items():
-                sums[name] = sums.get(name, 0) + value.double()
-            for site, mean in guide_means(pair, x).items():
-                means.setdefault(site, []).append(mean)
-            count += pair.num_examples(x)
-    found = {name: float(value) / count for name, value in sums.items()}
-    if means and count > 1:
-        variances = torch.cat([torch.cat(each).var(0) for each in means.values()])
-        found["active_units"] = int((variances > ACTIVE).sum())
-    return found
+            if self._plan is None:
+                self._plan = plan_sites(program, model, guide)
+            parts = _parts(model, guide, self._plan)
+            means = guide_means(pair, x).values()
+        found = {name: float(value) / count for name, value in parts.items()}
+        if means and count > 1:
+            variances = torch.cat([each.var(0) for each in means])
+            found["active_units"] = int((variances > ACTIVE).sum())
+        return found
 
 
 def _parts(model: Any, guide: Any, plan: dict[str, SitePlan]) -> dict[str, Tensor]:  # noqa: ANN401

@@ -9,7 +9,7 @@ from torch import Tensor
 from ppl_vae.elbos import without_weights
 from ppl_vae.inference.batches import DataSource
 from ppl_vae.inference.history import History
-from ppl_vae.inference.measures import elbos_of_examples, is_measured, measured
+from ppl_vae.inference.measures import Measures, elbos_of_examples, is_measured
 from ppl_vae.inference.rules import Rules
 from ppl_vae.inference.stopping import EarlyStopping
 from ppl_vae.inference.validation import evaluate_auxiliary, evaluate_elbo
@@ -42,7 +42,9 @@ class Monitor:
         seed: int,
     ) -> None:
         self._pair, self._elbo, self._test, self._seed = pair, without_weights(elbo), test, seed
-        self._train, self._keeps_best = train, rules.keep == "best"
+        self._data = train if test is None else test
+        self._measures = Measures(pair, self._data)
+        self._keeps_best = rules.keep == "best"
         self._stops = rules.stop is not None
         # Without a rule the best epoch alone is asked for.
         rule = rules.stop or EarlyStopping(patience=1)
@@ -53,15 +55,14 @@ class Monitor:
     def look(self, epoch: int, history: History, numbers: dict[str, float]) -> None:
         """Add the epoch's measures to the history, beside further `numbers`."""
         pair, test = self._pair, self._test
-        data = self._train if test is None else test
         if test is not None:
             with seeded(derive(self._seed, "test", epoch), pair.device):
                 history.test_elbo.append(evaluate_elbo(self._elbo, pair, test))
         with seeded(derive(self._seed, "auxiliary", epoch), pair.device):
-            history.auxiliary += evaluate_auxiliary(pair, data)
+            history.auxiliary += evaluate_auxiliary(pair, self._data)
         if is_measured(epoch):
             with seeded(derive(self._seed, "measures"), pair.device):
-                numbers = {**numbers, **measured(pair, data, whole=test is not None)}
+                numbers = {**numbers, **self._measures.now()}
         history.add(numbers)
         if self._judge is None or test is None:
             return
