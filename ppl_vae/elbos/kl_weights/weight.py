@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 from torch import Tensor
 
@@ -22,17 +23,16 @@ def check_weight(value: object, name: str = "kl_weight") -> Weight:
                 f"shape {tuple(value.shape)}, {value.dtype}",
                 "Pass torch.tensor(1.0), or a dictionary with a weight for each site.",
             )
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+    elif isinstance(value, bool) or not isinstance(value, Real):
         raise checks.type_error(
             f"{name} as a number, a tensor, or a dictionary of them by site",
             type(value).__name__,
             "1.0 is the ELBO.",
         )
-    if not (math.isfinite(value) and value >= 0):
-        raise checks.value_error(
-            f"{name} finite and at least 0", f"{float(value)}", "1.0 is the ELBO."
-        )
-    return value
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise checks.value_error(f"{name} finite and at least 0", f"{number}", "1.0 is the ELBO.")
+    return value if isinstance(value, Tensor) else number
 
 
 def check_weights(value: object) -> KLWeight:
