@@ -61,7 +61,10 @@ def obstacle(fn: Any, prior: Any) -> str:  # noqa: ANN401
     if isinstance(first, Delta):
         return "a Delta has no density against another, only a value"
     masks = [[f._mask for f in layers(side) if hasattr(f, "_mask")] for side in (fn, prior)]
-    if len(masks[0]) != len(masks[1]) or any(a is not b for a, b in zip(*masks, strict=True)):
+    same = len(masks[0]) == len(masks[1]) and all(
+        isinstance(a, Tensor) and a is b for a, b in zip(*masks, strict=True)
+    )
+    if not same:
         return "its distribution has a mask of its own"
     if fn.batch_shape != prior.batch_shape or fn.event_shape != prior.event_shape:
         return "its shapes differ between model and guide"
