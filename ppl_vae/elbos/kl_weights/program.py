@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.elbos.kl_weights.floors import floor, maskable
-from ppl_vae.elbos.kl_weights.weight import KLWeight, Weight
+from ppl_vae.elbos.kl_weights.weight import KLWeight, Weight, is_one
 from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.traces import is_subsample, weighed
 
@@ -80,6 +80,8 @@ class Weighting:
 
     def check_sites(self, in_model: set[str]) -> None:
         """Raise unless every latent, and every site of the guide's own, has one weight."""
+        if is_one(self._kl_weight) and not self.free_bits:
+            return
         latents = [name for name in self.runs[-1].posterior if name in in_model]
         for name in in_model - set(latents):
             raise checks.not_implemented(
