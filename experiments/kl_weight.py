@@ -168,31 +168,31 @@ def active(pair: Pair, x: Tensor) -> int:
 
 def draw_units(table: pd.DataFrame, path: Path) -> None:
     """Draw the active units against the weight, for the linear VAE beside the exact number."""
-    figure, axes = plots.subplots(1, 1, size=(5.5, 3.8))
-    ax = axes[0][0]
-    for name, group in table.groupby("pair", sort=False):
-        found = group.groupby("kl_weight")["active"]
+    figure, axes = plots.subplots(1, len(TRAININGS), size=(3.6, 3.4))
+    for ax, name in zip(axes[0], TRAININGS, strict=True):
+        found = table[table.pair == name].groupby("kl_weight")["active"]
         spread = 2 * (found.std() / np.sqrt(found.size())).fillna(0.0)
-        ax.errorbar(
-            found.mean().index, found.mean(), yerr=spread, marker="o", capsize=3, label=name
-        )
-    exact = table[table.pair == "linear"].groupby("kl_weight")["exact"].first()
-    ax.plot(exact.index, exact, "k+", markersize=12, label="linear, exact")
-    ax.set_xscale("log")
-    ax.set_xlabel("weight of the KL divergence")
-    ax.set_ylabel("active units")
-    ax.legend(fontsize=8)
+        ax.errorbar(found.mean().index, found.mean(), yerr=spread, marker="o", capsize=3)
+        if name == "linear":
+            exact = table[table.pair == name].groupby("kl_weight")["exact"].first()
+            ax.plot(exact.index, exact, "k+", markersize=12, label="exact")
+            ax.legend(fontsize=8)
+        ax.set_xscale("log")
+        ax.set_ylim(bottom=-0.5)
+        ax.set_title(f"{name} VAE", fontsize=10)
+        ax.set_xlabel("weight of the KL divergence")
+        ax.set_ylabel("active units")
     figure.savefig(path, dpi=plots.DPI)
 
 
 def draw_rates(table: pd.DataFrame, path: Path) -> None:
     """Draw distortion against rate, a point for each weight with bars of two standard errors."""
     names = [name for name in TRAININGS if name != "linear"]
-    figure, axes = plots.subplots(1, len(names), size=(4.4 * len(names), 3.8))
+    figure, axes = plots.subplots(1, len(names), size=(4.4, 3.6))
     for ax, name in zip(axes[0], names, strict=True):
         group = table[table.pair == name].groupby("kl_weight")[["rate", "distortion"]]
-        mean = group.mean().sort_values("rate")
-        spread = 2 * (group.std().div(np.sqrt(group.size()), axis=0)).fillna(0.0).loc[mean.index]
+        mean = group.mean()
+        spread = 2 * group.std().div(np.sqrt(group.size()), axis=0).fillna(0.0)
         ax.errorbar(
             mean.rate,
             mean.distortion,
@@ -201,17 +201,24 @@ def draw_rates(table: pd.DataFrame, path: Path) -> None:
             marker="o",
             capsize=3,
         )
-        for weight, point in mean.iterrows():
+        # Weights under which nothing is left to say lie on each other.
+        silent = mean.rate < 0.05 * mean.rate.max()
+        texts = {weight: f"{weight:g}" for weight in mean.index[~silent]}
+        if silent.any():
+            texts[mean.index[silent][0]] = f"from {mean.index[silent][0]:g} on"
+        for weight, text in texts.items():
+            point = mean.loc[weight]
             ax.annotate(
-                f"{weight:g}",
+                text,
                 (point.rate, point.distortion),
-                xytext=(4, 4),
+                xytext=(6, 4),
                 textcoords="offset points",
                 fontsize=8,
             )
         ax.set_title(f"{name} VAE", fontsize=10)
         ax.set_xlabel("rate: KL divergence [nats]")
         ax.set_ylabel("distortion: minus log-likelihood [nats]")
+        ax.margins(0.1)
     figure.savefig(path, dpi=plots.DPI)
 
 
