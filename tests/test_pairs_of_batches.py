@@ -9,6 +9,7 @@ from pyro.optim import Adam
 from torch.utils.data import DataLoader, Dataset
 
 from ppl_vae import (
+    ESTIMATORS,
     CompiledSVI,
     compare_elbos,
     evaluate,
@@ -52,7 +53,8 @@ def test_no_estimator_that_serves_it_is_biased(name):
     for row in result.rows:
         if row.name not in ("trace-mean-field", "exact") or "hierarchical" not in name:
             assert abs(row.bias_z_score or 0.0) < 4.5, row.name
-            assert (row.gradient_bias_z_score or 0.0) < 4.5, row.name
+            if ESTIMATORS[row.name].gradient != "biased":
+                assert (row.gradient_bias_z_score or 0.0) < 4.5, row.name
 
 
 def test_the_ledger_adds_up_to_the_elbo(name):
