@@ -6,20 +6,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pyro.distributions import Delta
+from pyro.distributions import Delta, MaskedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, TransformedDistribution, kl_divergence
+from torch.distributions import (
+    Distribution,
+    Independent,
+    TransformedDistribution,
+    kl_divergence,
+)
 from torch.distributions.kl import _dispatch_kl
 from torch.distributions.transforms import Transform
 
 from ppl_vae.elbos.wrong_kls import wrong_where
 
-_WRAPPERS = ("Independent", "MaskedDistribution")
+_WRAPPERS = (Independent, MaskedDistribution)
 
 
 def base(fn: Any) -> Distribution:  # noqa: ANN401
     """Return what ``to_event`` and ``mask`` were applied to."""
-    return next(each for each in layers(fn) if type(each).__name__ not in _WRAPPERS)
+    return next(each for each in layers(fn) if not isinstance(each, _WRAPPERS))
 
 
 def layers(fn: Any) -> Iterator[Any]:  # noqa: ANN401

@@ -74,6 +74,8 @@ class TraceDisARM_ELBO(ScoredELBO):  # noqa: N801  (Pyro's naming)
             reparameterised.
     """
 
+    runs_once_a_particle = False
+
     def __init__(self, num_particles: int = 2, **options: Any) -> None:  # noqa: ANN401
         super().__init__(num_particles, **options)
         if num_particles % 2:

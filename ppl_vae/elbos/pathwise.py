@@ -103,6 +103,8 @@ class PathwiseELBO(ELBO):
         shares_subsamples: whether all particles are to see the same data points of a plate that
             subsamples.
         fewest_particles: that it takes.
+        runs_once_a_particle: whether guide and model are run once for each particle, or once for
+            all of them along a plate.
 
     Raises:
         TypeError: `num_particles` is not an int.
@@ -115,6 +117,7 @@ class PathwiseELBO(ELBO):
     weighs_particles = False
     shares_subsamples = False
     fewest_particles = 1
+    runs_once_a_particle = True
 
     def __init__(self, num_particles: int = 1, **options: Any) -> None:  # noqa: ANN401
         checks.count("num_particles", num_particles)

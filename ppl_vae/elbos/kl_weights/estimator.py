@@ -55,8 +55,8 @@ class WeightedELBO(ELBO):
         TypeError: a weight of another kind.
         ValueError: a weight that is negative, NaN or infinite; at a step, an unknown site.
         NotImplementedError: an importance-weighted bound or a closed form, in which no KL
-            divergence stands apart; at a step, a latent that the guide does not draw, or free
-            bits of a site whose dimensions depend on each other.
+            divergence stands apart; free bits with ``disarm``; at a step, a latent that the guide
+            does not draw, or free bits of a site whose dimensions depend on each other.
 
     Example:
         >>> from ppl_vae import GaussianChain
@@ -79,6 +79,13 @@ class WeightedELBO(ELBO):
         self.elbo: Any = elbo
         self.kl_weight = check_weights(kl_weight)
         self.free_bits = check_free_bits(free_bits)
+        self._runs_once = getattr(elbo, "runs_once_a_particle", True)
+        if self.free_bits and not self._runs_once:
+            raise checks.not_implemented(
+                "an estimator that runs the program once for each particle, for free_bits",
+                f"{type(elbo).__name__}, which compares several runs",
+                "Choose 'leave-one-out', or leave free_bits at 0.",
+            )
 
     def __copy__(self) -> WeightedELBO:
         twin = object.__new__(type(self))
@@ -120,11 +127,12 @@ class WeightedELBO(ELBO):
     ) -> tuple[Any, Any]:
         """Return the negative objective and the negative ELBO without weights; add gradients.
 
-        The ELBO is that of the same draws. Where states are enumerated it is another estimate.
+        The ELBO is that of the same draws. Where states are enumerated, or a particle is more
+        than one run of the program, it is another estimate.
         """
         program = Program(model, guide, args, kwargs)
         loss, runs = self._call(self.elbo.loss_and_grads, program, tracks=True)
-        if any(run.is_enumerated for run in runs):
+        if not self._runs_once or any(run.is_enumerated for run in runs):
             with torch.no_grad():
                 return loss, self.elbo.loss(model, guide, *args, **kwargs)
         terms = [term for run in runs for term in run.log_ratio]

@@ -13,6 +13,25 @@ from ppl_vae.elbos.closed_kl import base, layers, obstacle, registered_kl
 from ppl_vae.elbos.weights import PARTICLES
 
 
+class _ScoredWhole(Independent):
+    """Dimensions some of which may be hidden, but not from the score of how they were drawn."""
+
+    def score_parts(self, x: Tensor) -> Any:  # noqa: ANN401
+        parts = super().score_parts(x)
+        if self.has_rsample:
+            return parts
+        whole = Independent(_unmasked(self.base_dist), self.reinterpreted_batch_ndims)
+        return parts._replace(score_function=whole.log_prob(x))
+
+
+def _unmasked(fn: Any) -> Any:  # noqa: ANN401
+    if isinstance(fn, MaskedDistribution):
+        return _unmasked(fn.base_dist)
+    if isinstance(fn, torch.distributions.Independent):
+        return Independent(_unmasked(fn.base_dist), fn.reinterpreted_batch_ndims)
+    return fn
+
+
 def maskable(fn: Any, name: str) -> Any:  # noqa: ANN401
     """Return `fn` with a mask over the dimensions of its value, which hides none as yet.
 
@@ -20,7 +39,7 @@ def maskable(fn: Any, name: str) -> Any:  # noqa: ANN401
         NotImplementedError: the dimensions depend on each other, or `fn` is a Delta.
     """
     if isinstance(fn, torch.distributions.Independent):
-        return Independent(maskable(fn.base_dist, name), fn.reinterpreted_batch_ndims)
+        return _ScoredWhole(maskable(fn.base_dist, name), fn.reinterpreted_batch_ndims)
     if isinstance(fn, MaskedDistribution):
         return maskable(fn.base_dist, name).mask(fn._mask)
     if fn.event_shape or isinstance(fn, Delta):
@@ -60,13 +79,13 @@ def floor(prior: dict[str, Any], posterior: dict[str, Any], free_bits: float) ->
             for frame in prior["cond_indep_stack"]
             if frame.vectorized and frame.name != PARTICLES
         ]
-        mean = (kl * counted).sum(plates, keepdim=True) if plates else kl * counted
-        total = counted.sum(plates, keepdim=True) if plates else counted
-        active = (mean > free_bits * total).expand(kl.shape)
+        excess = (kl - free_bits) * counted
+        if plates:
+            excess = excess.sum(plates, keepdim=True)
+        active = (excess > 0).expand(kl.shape)
         hidden = (~active) * counted
-        masked = {id(each): each for site in (prior, posterior) for each in [_innermost(site)]}
-        for each in masked.values():
-            each._mask = active
+        for site in (prior, posterior):
+            _innermost(site)._mask = active
     return free_bits * (hidden.reshape(*shape, -1).sum(-1) * prior["scale"]).sum()
 
 
