@@ -324,3 +324,12 @@ def test_messages_speak_of_options(run, tmp_path):
     text = run(*words).output
     assert "--resume or --overwrite" in " ".join(text.split())
     assert "resume=True" not in text
+
+
+def test_particles_are_those_of_a_named_estimator(run, tmp_path):
+    words = ("train", "bernoulli-vae", "--epochs", 1, "--particles", 2, "--out", tmp_path)
+    assert "--elbo with --particles" in " ".join(run(*words).output.split())
+    result = run(*words, "--elbo", "iwae", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert (settings["elbo"], settings["num_particles"]) == ("TraceIWAE_ELBO", 2)

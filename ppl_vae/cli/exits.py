@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import typer
@@ -18,30 +19,32 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     An interruption has 130; SIGTERM, which `fit` makes a SystemExit, keeps its 143.
     """
+    options = inspect.signature(command).parameters
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         try:
             command(*args, **kwargs)
         except (ValueError, TypeError, NotImplementedError, OSError, ImportError) as error:
-            _fail(error, BAD_INPUT)
+            _fail(error, BAD_INPUT, options)
         except ArithmeticError as error:
-            _fail(error, FAILURE)
+            _fail(error, FAILURE, options)
         except KeyboardInterrupt as error:
-            _fail(str(error) or "stopped by SIGINT", INTERRUPTED)
+            _fail(str(error) or "stopped by SIGINT", INTERRUPTED, options)
 
     return wrapped
 
 
-def _fail(error: Exception | str, code: int) -> None:
-    print(f"ppl-vae: {_in_options(' '.join(str(error).split()))}", file=sys.stderr)
+def _fail(error: Exception | str, code: int, options: Iterable[str]) -> None:
+    print(f"ppl-vae: {_in_options(' '.join(str(error).split()), options)}", file=sys.stderr)
     raise typer.Exit(code) from None
 
 
-def _in_options(text: str) -> str:
-    """Return a message with options where it names Python's arguments."""
-    text = re.sub(r"\b([a-z]+(?:_[a-z]+)*)=True\b", lambda m: _option(m[1]), text)
-    return re.sub(r"\b([a-z]+(?:_[a-z]+)*)='(\w+)'", lambda m: f"{_option(m[1])} {m[2]}", text)
+def _in_options(text: str, options: Iterable[str]) -> str:
+    """Return a message with the command's options where it names Python's arguments."""
+    names = "|".join(options)
+    text = re.sub(rf"\b({names})=True\b", lambda m: _option(m[1]), text)
+    return re.sub(rf"\b({names})='(\w+)'", lambda m: f"{_option(m[1])} {m[2]}", text)
 
 
 def _option(name: str) -> str:

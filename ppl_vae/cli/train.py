@@ -9,11 +9,15 @@ import typer
 from typer import Argument, Option
 
 from ppl_vae.cli.exits import reports_errors
+from ppl_vae.cli.options import TrainOptions
 
 DataName = Annotated[str, Option("--data", help="Data set: digits, mnist, ...")]
 DataDir = Annotated[Path | None, Option(help="Folder of downloaded data.")]
 Device = Annotated[str, Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, Option(help="Of everything random.")]
+
+
+_DEFAULT = TrainOptions()
 
 
 @reports_errors
@@ -22,40 +26,52 @@ def train(
     pair: Annotated[
         str, Argument(metavar="PAIR|CONFIG.toml", help="See `ppl-vae list`; or a file of options.")
     ],
-    data: DataName = "digits",
+    data: DataName = _DEFAULT.data,
     settings: Annotated[
         list[str] | None, Option("--set", metavar="NAME=VALUE", help="Option of the pair.")
     ] = None,
     elbo: Annotated[str | None, Option(help="One that serves if left out.")] = None,
-    particles: Annotated[int, Option(help="Averaged in each estimate.")] = 1,
-    epochs: Annotated[int, Option(help="Passes over the data.")] = 10,
-    batch_size: Annotated[int, Option(help="Examples a step.")] = 128,
-    learning_rate: Annotated[float, Option("--lr", help="Adam's learning rate.")] = 1e-3,
+    particles: Annotated[int | None, Option(help="Averaged in each estimate of --elbo.")] = None,
+    epochs: Annotated[int, Option(help="Passes over the data.")] = _DEFAULT.epochs,
+    batch_size: Annotated[int, Option(help="Examples a step.")] = _DEFAULT.batch_size,
+    learning_rate: Annotated[
+        float, Option("--lr", help="Adam's learning rate.")
+    ] = _DEFAULT.learning_rate,
     schedule: Annotated[str | None, Option(help="Of the rate: cosine or plateau.")] = None,
-    kl_weight: Annotated[float, Option(help="On the KL divergence.")] = 1.0,
-    warmup: Annotated[float, Option(help="Part of training until the weight is 1.")] = 0.0,
-    cycles: Annotated[int, Option(help="Of the warm-up; it fills --warmup of each.")] = 0,
-    free_bits: Annotated[float, Option(help="Nats per latent dimension.")] = 0.0,
+    kl_weight: Annotated[float, Option(help="On the KL divergence.")] = _DEFAULT.kl_weight,
+    warmup: Annotated[
+        float, Option(help="Part of training until the weight is 1.")
+    ] = _DEFAULT.warmup,
+    cycles: Annotated[
+        int, Option(help="Of the warm-up; it fills --warmup of each.")
+    ] = _DEFAULT.cycles,
+    free_bits: Annotated[float, Option(help="Nats per latent dimension.")] = _DEFAULT.free_bits,
     clip_norm: Annotated[float | None, Option(help="Longest gradient per example.")] = None,
-    accumulate: Annotated[int, Option(help="Parts in which a batch is computed.")] = 1,
-    precision: Annotated[str, Option(help="float32 or bf16.")] = "float32",
-    on_nan: Annotated[str, Option(help="A step that is not finite: raise or skip.")] = "raise",
+    accumulate: Annotated[
+        int, Option(help="Parts in which a batch is computed.")
+    ] = _DEFAULT.accumulate,
+    precision: Annotated[str, Option(help="float32 or bf16.")] = _DEFAULT.precision,
+    on_nan: Annotated[
+        str, Option(help="A step that is not finite: raise or skip.")
+    ] = _DEFAULT.on_nan,
     patience: Annotated[
         int | None, Option(help="Epochs without a better test ELBO before the end.")
     ] = None,
-    min_delta: Annotated[float, Option(help="What counts as better, in nats.")] = 0.0,
-    keep: Annotated[str, Option(help="The last epoch's parameters, or the best.")] = "last",
+    min_delta: Annotated[
+        float, Option(help="What counts as better, in nats.")
+    ] = _DEFAULT.min_delta,
+    keep: Annotated[str, Option(help="The last epoch's parameters, or the best.")] = _DEFAULT.keep,
     log: Annotated[
         list[str] | None, Option(help="tensorboard, mlflow or wandb, in --out.")
     ] = None,
-    binarize: Annotated[str, Option(help="dynamic, static or threshold.")] = "dynamic",
+    binarize: Annotated[str, Option(help="dynamic, static or threshold.")] = _DEFAULT.binarize,
     *,
     out: Annotated[Path | None, Option(help="Run folder.")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
     data_dir: DataDir = None,
-    device: Device = "auto",
-    seed: Seed = 0,
+    device: Device = _DEFAULT.device,
+    seed: Seed = _DEFAULT.seed,
 ) -> None:
     """Train a pair; with --out, keep it with its metrics and pictures in a run folder.
 
@@ -63,7 +79,7 @@ def train(
     a file win over it.
     """
     from ppl_vae import checks
-    from ppl_vae.cli.training import TrainOptions, pair_options, read_options, run
+    from ppl_vae.cli.training import pair_options, read_options, run
     from ppl_vae.models import MODELS
 
     values: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from ppl_vae import checks, loggers
 from ppl_vae.cli.jobs import Job, untrained
+from ppl_vae.cli.options import TrainOptions
 from ppl_vae.elbos import make
 from ppl_vae.inference import (
     CyclicalWarmup,
@@ -27,52 +28,6 @@ from ppl_vae.inference.files import write_text
 CONFIG = "train.toml"
 SCHEDULES = ("cosine", "plateau")
 LOGS = ("tensorboard", "mlflow", "wandb")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Every option of `ppl-vae train`, under the names that a file has for them.
-
-    Attributes:
-        pair: its name.
-        options: of the pair's constructor.
-        data, data_dir, binarize: the data set.
-        elbo, particles: the estimator.
-        epochs, batch_size, learning_rate: of training.
-        kl_weight, warmup, cycles, free_bits: the objective's.
-        schedule, clip_norm, accumulate, precision, on_nan: of the steps.
-        patience, min_delta, keep: by the validation ELBO.
-        log: names of logs.
-        out: run folder.
-        device, seed: where, and from what.
-    """
-
-    pair: str = ""
-    options: dict[str, Any] | None = None
-    data: str = "digits"
-    data_dir: str | None = None
-    binarize: str = "dynamic"
-    elbo: str | None = None
-    particles: int = 1
-    epochs: int = 10
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    kl_weight: float | dict[str, float] = 1.0
-    warmup: float = 0.0
-    cycles: int = 0
-    free_bits: float = 0.0
-    schedule: str | None = None
-    clip_norm: float | None = None
-    accumulate: int = 1
-    precision: str = "float32"
-    on_nan: str = "raise"
-    patience: int | None = None
-    min_delta: float = 0.0
-    keep: str = "last"
-    log: list[str] | None = None
-    out: str | None = None
-    device: str = "auto"
-    seed: int = 0
 
 
 def read_options(path: Path, given: dict[str, Any]) -> TrainOptions:
@@ -115,8 +70,10 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool) -> History:
     )
     pair, examples, test = untrained(options.pair, job, options.options or {})
     elbo = options.elbo
-    if options.particles != 1:
-        elbo = make(elbo or "trace", num_particles=options.particles)
+    if options.particles is not None:
+        if elbo is None:
+            raise checks.value_error("--elbo with --particles", "none", "Name the estimator.")
+        elbo = make(elbo, num_particles=options.particles)
     stop = None
     if options.patience is not None:
         stop = EarlyStopping(patience=options.patience, min_delta=options.min_delta)

@@ -108,8 +108,8 @@ def fit(
         validation: data on which the ELBO is estimated after every epoch.
         progress: show a bar on a terminal, a line an epoch elsewhere.
         kl_weight: on the KL divergence: a number, a function of the fraction of training done
-            such as `LinearWarmup` or `CyclicalWarmup`, or one of these by site. The history has
-            objective and ELBO; only the objective is weighted.
+            such as `LinearWarmup` or `CyclicalWarmup`, or one of these by site. Each step has its
+            weight; of a loader without a length, each epoch. Only the objective is weighted.
         free_bits: nats per latent dimension below which the KL is not pushed (`WeightedELBO`).
         schedule: a function of the torch optimiser that makes a torch scheduler, which advances
             with every epoch; with every step if it is an `EachStep`.
@@ -153,7 +153,15 @@ def fit(
     check_compile(compile)
     if elbo is not None:
         elbos.make(elbo)
-    rules = Rules(precision, clip_norm, accumulate, stop, keep, on_nan, log)
+    rules = Rules(
+        precision=precision,
+        clip_norm=clip_norm,
+        accumulate=accumulate,
+        stop=stop,
+        keep=keep,
+        on_nan=on_nan,
+        log=log,
+    )
     rules.require_validation(validation)
     if not isinstance(pair, Pair):
         raise TypeError(

@@ -88,9 +88,9 @@ def describe_weights(
     """Return what weights and free bits are, for a run's settings; nothing if there are none."""
     if isinstance(elbo, WeightedELBO):
         return {"objective": elbo.objective}
-    sites = kl_weight if isinstance(kl_weight, Mapping) else {"": kl_weight}
+    sites: Any = kl_weight if isinstance(kl_weight, Mapping) else {"": kl_weight}
     named = {
-        site: float(each) if isinstance(each, (int, float)) else described(each, num_epochs)
+        site: _described(each, num_epochs) if callable(each) else float(each)
         for site, each in sites.items()
     }
     weight = named if isinstance(kl_weight, Mapping) else named[""]
@@ -98,8 +98,11 @@ def describe_weights(
     return {**found, "free_bits": free_bits} if free_bits else found
 
 
-def described(schedule: Schedule, num_epochs: int) -> str:
+def _described(schedule: Any, num_epochs: int) -> str:  # noqa: ANN401
     """Return what a schedule is, which depends on how long training is to be."""
     name = getattr(schedule, "__qualname__", None)
-    text = repr(schedule) if name is None else f"{schedule.__module__}.{name}"
-    return f"{text} over {num_epochs} epochs"
+    if name is None:
+        return f"{schedule!r} over {num_epochs} epochs"
+    # Two functions may share a name, <lambda> above all.
+    weights = ", ".join(f"{float(schedule(done / 4)):.6g}" for done in range(5))
+    return f"{schedule.__module__}.{name} ({weights}) over {num_epochs} epochs"

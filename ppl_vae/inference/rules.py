@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppl_vae import checks
-from ppl_vae.inference.compilation.inductor.precision import check_precision
 from ppl_vae.inference.stopping import EarlyStopping
 
 Log = Callable[[int, Mapping[str, float]], object]
@@ -35,7 +34,6 @@ class Rules:
 
     def __post_init__(self) -> None:
         checks.name("precision", self.precision, PRECISIONS)
-        check_precision(self.autocast)
         checks.count("accumulate", self.accumulate)
         if self.clip_norm is not None:
             checks.positive_number("clip_norm", self.clip_norm)

@@ -1,6 +1,7 @@
 """Small data and small pairs for training."""
 
 import pytest
+import torch
 from cases import CASES
 
 from ppl_vae import BernoulliVAE, load
@@ -9,6 +10,12 @@ from ppl_vae import BernoulliVAE, load
 @pytest.fixture
 def data():
     return load("digits")[:50]
+
+
+@pytest.fixture
+def digits():
+    """Sixty binary images, in float64."""
+    return load("digits", binarize="static").batch(slice(0, 60), dtype=torch.float64)
 
 
 @pytest.fixture

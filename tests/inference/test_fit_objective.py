@@ -5,9 +5,10 @@ import functools
 import pytest
 import torch
 from estimates import agree
+from small_vae import vae, values
 from torch import nn
 
-from ppl_vae import BernoulliVAE, CyclicalWarmup, LinearGaussian, LinearWarmup, fit, load
+from ppl_vae import CyclicalWarmup, LinearGaussian, LinearWarmup, fit
 from ppl_vae.diagnostics.comparison.replicates import mean_of
 from ppl_vae.elbos import make
 from ppl_vae.inference.batches import TensorBatches
@@ -17,32 +18,19 @@ from ppl_vae.inference.objective import Objective
 QUIET = {"progress": False, "device": "cpu", "compile": False}
 
 
-@pytest.fixture
-def digits():
-    found = load("digits", binarize="static")
-    return found.batch(slice(0, 60), dtype=torch.float64)
-
-
-def vae():
-    return BernoulliVAE((1, 8, 8), latent_dim=3, hidden=(16,), seed=0).double()
-
-
-def values(pair):
-    return torch.cat([p.detach().flatten() for p in pair.parameters()])
-
-
 def test_the_objective_is_weighted_and_the_elbo_is_not(digits):
     pair = vae()
     history = fit(pair, digits, kl_weight=4.0, num_epochs=3, elbo="trace", **QUIET)
     table = history.to_dataframe()
     assert (table.objective < table.train_elbo).all()
     assert (table.kl_weight == 4.0).all()
-    # Before its first step the pair's ELBO is what the first epoch reports, up to the draws.
+    # Before its first step the pair's ELBO is what the first epoch reports, up to one draw.
     fresh = vae()
     torch.manual_seed(0)
-    elbo = -make("trace").loss(fresh.model, fresh.guide, digits) / len(digits)
-    once = fit(fresh, digits, kl_weight=4.0, num_epochs=1, batch_size=60, **QUIET)
-    assert once.train_elbo[0] == pytest.approx(elbo, abs=0.5)
+    draws = [-make("trace").loss(fresh.model, fresh.guide, digits) / 60 for _ in range(200)]
+    draws = torch.tensor(draws)
+    once = fit(fresh, digits, kl_weight=4.0, num_epochs=1, batch_size=60, elbo="trace", **QUIET)
+    assert abs(once.train_elbo[0] - draws.mean()) < 4.5 * draws.std()
 
 
 def test_evaluation_is_never_weighted(digits):
@@ -126,7 +114,7 @@ def test_free_bits_hold_the_divergence_up(digits):
             **QUIET,
         )
         kl.append(history.columns["kl.z"][-1])
-    assert kl[1] > max(kl[0], 3 * 1.5)
+    assert kl[1] > 3 * kl[0]
 
 
 def test_a_weighted_estimator_is_taken_as_it_is(digits):
