@@ -20,7 +20,7 @@ import typer
 from registered_kls_parts.scalars import Measured, measure, pairs
 
 from ppl_vae import plots
-from ppl_vae.elbos.wrong_kls import WRONG_KLS
+from ppl_vae.elbos.sites.wrong_kls import WRONG_KLS
 
 DTYPES = (torch.float64, torch.float32)
 

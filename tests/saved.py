@@ -5,8 +5,8 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from ppl_vae.inference.files import pack, unpack
-from ppl_vae.inference.sealed import read_sealed, write_sealed
+from ppl_vae.inference.saving.files import pack, unpack
+from ppl_vae.inference.saving.sealed import read_sealed, write_sealed
 
 
 def change_pair(folder, change):

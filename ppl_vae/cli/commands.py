@@ -64,7 +64,7 @@ def compare(
 
     from ppl_vae import checks, compare_elbos
     from ppl_vae.cli.jobs import Job, prepared, takes_data
-    from ppl_vae.inference.run_folder import make_writable
+    from ppl_vae.inference.saving.run_folder import make_writable
     from ppl_vae.models import MODELS
     from ppl_vae.report import write_report
 

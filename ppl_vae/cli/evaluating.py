@@ -20,9 +20,9 @@ from ppl_vae.cli.jobs import TOY_OBSERVATIONS, DataSet, Job, takes_data
 from ppl_vae.data import ImageData
 from ppl_vae.diagnostics import Evaluation, evaluate, inference_gap
 from ppl_vae.inference import load_pair
-from ppl_vae.inference.files import read_json
-from ppl_vae.inference.pictures import draw_pictures
-from ppl_vae.inference.run_folder import make_writable
+from ppl_vae.inference.monitoring.pictures import draw_pictures
+from ppl_vae.inference.saving.files import read_json
+from ppl_vae.inference.saving.run_folder import make_writable
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, seeded
 from ppl_vae.vae import VAE

@@ -23,7 +23,7 @@ from ppl_vae.inference import (
     LinearWarmup,
     fit,
 )
-from ppl_vae.inference.files import write_text
+from ppl_vae.inference.saving.files import write_text
 
 CONFIG = "train.toml"
 SCHEDULES = ("cosine", "plateau")

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 
 from ppl_vae.checks import Real
-from ppl_vae.closed_forms._exponential_normal_data import promoted, shifted_mean
-from ppl_vae.closed_forms._exponential_normal_guide import (
+from ppl_vae.closed_forms.numerics.special import HALF_LOG_TWO_PI, split_log_ndtr
+from ppl_vae.closed_forms.parts.exponential_normal_data import promoted, shifted_mean
+from ppl_vae.closed_forms.parts.exponential_normal_guide import (
     elbo,
     kl_to_posterior,
     optimal_guide_rate,
 )
-from ppl_vae.closed_forms._exponential_normal_noise import (
+from ppl_vae.closed_forms.parts.exponential_normal_noise import (
     gradient_variance,
     probability_of_negative_kl,
     value_variance,
 )
-from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI, split_log_ndtr
 from ppl_vae.closed_forms.truncated_normal import TruncatedNormal
 
 __all__ = [

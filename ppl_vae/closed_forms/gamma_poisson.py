@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 from ppl_vae.checks import Real
-from ppl_vae.closed_forms import _gamma_poisson_parts as parts
-from ppl_vae.closed_forms._gamma_poisson_noise import GradientVariance, gradient_variance
+from ppl_vae.closed_forms.parts import gamma_poisson_parts as parts
+from ppl_vae.closed_forms.parts.gamma_poisson_noise import GradientVariance, gradient_variance
 
 __all__ = ["GradientVariance", "elbo", "gradient_variance", "log_evidence", "posterior"]
 

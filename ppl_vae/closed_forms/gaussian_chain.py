@@ -21,7 +21,8 @@ from torch.distributions import MultivariateNormal
 
 from ppl_vae.checks import Real, type_error
 from ppl_vae.checks import name as known_name
-from ppl_vae.closed_forms._gaussian_chain_guides import (
+from ppl_vae.closed_forms.numerics.special import HALF_LOG_TWO_PI
+from ppl_vae.closed_forms.parts.gaussian_chain_guides import (
     BottomUp,
     TopDown,
     checked,
@@ -30,7 +31,6 @@ from ppl_vae.closed_forms._gaussian_chain_guides import (
     optimal_bottom_up,
     optimal_top_down,
 )
-from ppl_vae.closed_forms._special import HALF_LOG_TWO_PI
 
 __all__ = [
     "BottomUp",

@@ -14,9 +14,15 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ppl_vae.checks import Real
-from ppl_vae.closed_forms._kl_gamma import kl_gamma_gamma
-from ppl_vae.closed_forms._kl_multivariate import kl_mvn_mvn
-from ppl_vae.closed_forms._kl_terms import exp_gap, log1p_series, prepare, quotient_gap, tame_log
+from ppl_vae.closed_forms.numerics.kl_terms import (
+    exp_gap,
+    log1p_series,
+    prepare,
+    quotient_gap,
+    tame_log,
+)
+from ppl_vae.closed_forms.parts.kl_gamma import kl_gamma_gamma
+from ppl_vae.closed_forms.parts.kl_multivariate import kl_mvn_mvn
 
 __all__ = [
     "kl_bernoulli_bernoulli",

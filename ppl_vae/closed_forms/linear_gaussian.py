@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from ppl_vae.checks import Real, positive
-from ppl_vae.closed_forms import _linear_gaussian_parts as parts
-from ppl_vae.closed_forms._linear_gaussian_fit import (
+from ppl_vae.closed_forms.parts import linear_gaussian_parts as parts
+from ppl_vae.closed_forms.parts.linear_gaussian_fit import (
     MaximumLikelihood,
     covariance_eigenvalues,
     expected_active_units,

@@ -10,13 +10,17 @@ from torch.distributions import Distribution, constraints
 
 from ppl_vae import checks
 from ppl_vae.checks import Real
-from ppl_vae.closed_forms._special import (
+from ppl_vae.closed_forms.numerics.special import (
     HALF_LOG_TWO_PI,
     cumulant,
     hazard,
     split_log_ndtr,
 )
-from ppl_vae.closed_forms._truncated_normal_quantile import INFINITE, distribution, quantile
+from ppl_vae.closed_forms.numerics.truncated_normal_quantile import (
+    INFINITE,
+    distribution,
+    quantile,
+)
 
 __all__ = ["TruncatedNormal"]
 

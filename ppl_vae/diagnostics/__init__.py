@@ -12,7 +12,7 @@ from ppl_vae.diagnostics.comparison.result import ElboComparison
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.diagnostics.evaluate import evaluate
 from ppl_vae.diagnostics.evaluation import Evaluation
-from ppl_vae.diagnostics.evidence.bidirectional import (
+from ppl_vae.diagnostics.evidence.annealing.bidirectional import (
     BidirectionalEvidence,
     bidirectional_evidence,
 )

@@ -15,8 +15,8 @@ from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
 from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 from ppl_vae.diagnostics.evidence.result import Evidence
-from ppl_vae.inference.files import write_json, write_text
-from ppl_vae.inference.run_folder import make_writable
+from ppl_vae.inference.saving.files import write_json, write_text
+from ppl_vae.inference.saving.run_folder import make_writable
 
 if TYPE_CHECKING:
     import pandas as pd

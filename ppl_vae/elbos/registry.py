@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
-from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
-from ppl_vae.elbos.disarm import TraceDisARM_ELBO
-from ppl_vae.elbos.dreg import TraceDReG_ELBO
-from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
+from ppl_vae.elbos.continuous.analytic_kl import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.continuous.dreg import TraceDReG_ELBO
+from ppl_vae.elbos.continuous.exact import Exact_ELBO
+from ppl_vae.elbos.continuous.iwae import TraceIWAE_ELBO
+from ppl_vae.elbos.continuous.sticking_the_landing import TraceSTL_ELBO
+from ppl_vae.elbos.discrete.disarm import TraceDisARM_ELBO
+from ppl_vae.elbos.discrete.enumerate import TraceEnumerate_ELBO
+from ppl_vae.elbos.discrete.leave_one_out import TraceLeaveOneOut_ELBO
+from ppl_vae.elbos.discrete.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
+from ppl_vae.elbos.discrete.score_function import TraceScoreFunction_ELBO
+from ppl_vae.elbos.discrete.straight_through import TraceStraightThrough_ELBO
+from ppl_vae.elbos.discrete.vimco import TraceVIMCO_ELBO
 from ppl_vae.elbos.estimator import Estimator
-from ppl_vae.elbos.exact import Exact_ELBO
-from ppl_vae.elbos.iwae import TraceIWAE_ELBO
-from ppl_vae.elbos.leave_one_out import TraceLeaveOneOut_ELBO
-from ppl_vae.elbos.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
-from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
-from ppl_vae.elbos.sticking_the_landing import TraceSTL_ELBO
-from ppl_vae.elbos.straight_through import TraceStraightThrough_ELBO
-from ppl_vae.elbos.vimco import TraceVIMCO_ELBO
 
 REPARAMETERISED = "reparameterised sites"
 IN_PLATE = "latents inside of the plate 'data'"

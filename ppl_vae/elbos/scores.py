@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.elbos.pathwise import PathwiseELBO
-from ppl_vae.elbos.traces import (
+from ppl_vae.elbos.sites.traces import (
     Site,
     check_sites,
     density_sites,

@@ -13,23 +13,23 @@ from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
 
 from ppl_vae import checks
-from ppl_vae.elbos.analytic_kl import TraceAnalyticKL_ELBO
-from ppl_vae.elbos.closed_kl import base
-from ppl_vae.elbos.enumerate import TraceEnumerate_ELBO
-from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites, same_weights
+from ppl_vae.elbos.continuous.analytic_kl import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.discrete.enumerate import TraceEnumerate_ELBO
+from ppl_vae.elbos.discrete.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
+from ppl_vae.elbos.discrete.score_function import TraceScoreFunction_ELBO
 from ppl_vae.elbos.kl_weights.estimator import without_weights
-from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.registry import ESTIMATORS
-from ppl_vae.elbos.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
-from ppl_vae.elbos.score_function import TraceScoreFunction_ELBO
-from ppl_vae.elbos.traces import (
+from ppl_vae.elbos.sites.closed_kl import base
+from ppl_vae.elbos.sites.draws import Program, draw_traces
+from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, plan_sites, same_weights
+from ppl_vae.elbos.sites.traces import (
     is_reparameterised,
     is_straight_through,
     is_subsample,
     latent_sites,
     not_reparameterised,
 )
-from ppl_vae.elbos.wrong_kls import wrong_where
+from ppl_vae.elbos.sites.wrong_kls import wrong_where
 
 # Pyro's estimators that silently leave out the score term of a draw without rsample.
 _PATHWISE = (TraceMeanField_ELBO, RenyiELBO)

@@ -10,8 +10,8 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.elbos.pathwise import Draw
-from ppl_vae.elbos.traces import Site, density_sites, latent_sites
+from ppl_vae.elbos.sites.draws import Draw
+from ppl_vae.elbos.sites.traces import Site, density_sites, latent_sites
 
 PARTICLES = "num_particles_vectorized"
 

@@ -1,15 +1,15 @@
 """Training: the step, the loop, run folders and checkpoints."""
 
-from ppl_vae.inference.checkpoint import load_pair, save_pair
 from ppl_vae.inference.compilation.inductor.lowering import compiled
 from ppl_vae.inference.compilation.svi import CompiledSVI
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
-from ppl_vae.inference.failure import NonFiniteLossError
 from ppl_vae.inference.fit import fit
-from ppl_vae.inference.history import History
-from ppl_vae.inference.pictures import draw_pictures
-from ppl_vae.inference.schedules import CyclicalWarmup, EachStep, LinearWarmup
-from ppl_vae.inference.stopping import EarlyStopping
+from ppl_vae.inference.monitoring.history import History
+from ppl_vae.inference.monitoring.pictures import draw_pictures
+from ppl_vae.inference.monitoring.stopping import EarlyStopping
+from ppl_vae.inference.saving.checkpoint import load_pair, save_pair
+from ppl_vae.inference.steps.failure import NonFiniteLossError
+from ppl_vae.inference.steps.schedules import CyclicalWarmup, EachStep, LinearWarmup
 
 __all__ = [
     "CompiledSVI",

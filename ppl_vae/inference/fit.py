@@ -10,8 +10,8 @@ from pyro.infer import ELBO
 
 from ppl_vae import checks, devices, elbos
 from ppl_vae.batch import Data
-from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose, require_served
+from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.inference.batches import (
     DataLike,
     as_batches,
@@ -21,22 +21,22 @@ from ppl_vae.inference.batches import (
 )
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.compilation.inductor.precision import autocast
-from ppl_vae.inference.history import History
-from ppl_vae.inference.interruption import run_scope
-from ppl_vae.inference.monitor import Monitor
-from ppl_vae.inference.objective import KLSchedule, Objective, describe_weights
-from ppl_vae.inference.optimizers import (
+from ppl_vae.inference.monitoring.history import History
+from ppl_vae.inference.monitoring.monitor import Monitor
+from ppl_vae.inference.monitoring.pictures import draw_run
+from ppl_vae.inference.monitoring.progress import reporter
+from ppl_vae.inference.monitoring.stopping import EarlyStopping
+from ppl_vae.inference.rules import Logs, Rules
+from ppl_vae.inference.saving.interruption import run_scope
+from ppl_vae.inference.saving.run_folder import RunFolder
+from ppl_vae.inference.steps.objective import KLSchedule, Objective, describe_weights
+from ppl_vae.inference.steps.optimizers import (
     OptimizerLike,
     ScheduleLike,
     Updater,
     describe_schedule,
 )
-from ppl_vae.inference.pictures import draw_run
-from ppl_vae.inference.progress import reporter
-from ppl_vae.inference.rules import Logs, Rules
-from ppl_vae.inference.run_folder import RunFolder
-from ppl_vae.inference.step import Step
-from ppl_vae.inference.stopping import EarlyStopping
+from ppl_vae.inference.steps.step import Step
 from ppl_vae.inference.training import Epochs, TrainingRun
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, seeded

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppl_vae import checks
-from ppl_vae.inference.stopping import EarlyStopping
+from ppl_vae.inference.monitoring.stopping import EarlyStopping
 
 Log = Callable[[int, Mapping[str, float]], object]
 Logs = Log | Iterable[Log]

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from ppl_vae.inference.batches import DataSource, shuffled
 from ppl_vae.inference.compilation.epoch import CompiledEpochs
-from ppl_vae.inference.failure import NonFiniteLossError, first_bad_site
-from ppl_vae.inference.history import History
-from ppl_vae.inference.interruption import raise_if_stopped
 from ppl_vae.inference.loaders import LoaderBatches
-from ppl_vae.inference.monitor import Monitor
-from ppl_vae.inference.objective import Objective
+from ppl_vae.inference.monitoring.history import History
+from ppl_vae.inference.monitoring.monitor import Monitor
 from ppl_vae.inference.rules import Log
-from ppl_vae.inference.run_folder import RunFolder
-from ppl_vae.inference.step import Step
+from ppl_vae.inference.saving.interruption import raise_if_stopped
+from ppl_vae.inference.saving.run_folder import RunFolder
+from ppl_vae.inference.steps.failure import NonFiniteLossError, first_bad_site
+from ppl_vae.inference.steps.objective import Objective
+from ppl_vae.inference.steps.step import Step
 from ppl_vae.seeding import derive, seeded, set_streams, streams
 
 

@@ -5,14 +5,14 @@ what data must satisfy, and the checker's formulas. VAEs, the command line and t
 there. Distributions stand here where torch's own lose digits.
 """
 
-from ppl_vae.likelihoods.categorical import Categorical
-from ppl_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from ppl_vae.likelihoods.distributions.categorical import Categorical
+from ppl_vae.likelihoods.distributions.continuous_bernoulli import ContinuousBernoulli
+from ppl_vae.likelihoods.distributions.negative_binomial import NegativeBinomial
+from ppl_vae.likelihoods.distributions.student_t import StudentT
+from ppl_vae.likelihoods.distributions.zero_inflated import ZeroInflatedNegativeBinomial
 from ppl_vae.likelihoods.entry import Head, Likelihood
-from ppl_vae.likelihoods.negative_binomial import NegativeBinomial
 from ppl_vae.likelihoods.observation import Observation, Spec, entry
 from ppl_vae.likelihoods.registry import LIKELIHOODS
-from ppl_vae.likelihoods.student_t import StudentT
-from ppl_vae.likelihoods.zero_inflated import ZeroInflatedNegativeBinomial
 
 __all__ = [
     "LIKELIHOODS",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyro.distributions as dist
 from torch import Tensor
 
-from ppl_vae.likelihoods.categorical import Categorical
-from ppl_vae.likelihoods.continuous_bernoulli import ContinuousBernoulli
-from ppl_vae.likelihoods.negative_binomial import NegativeBinomial
-from ppl_vae.likelihoods.student_t import StudentT
-from ppl_vae.likelihoods.zero_inflated import ZeroInflatedNegativeBinomial
+from ppl_vae.likelihoods.distributions.categorical import Categorical
+from ppl_vae.likelihoods.distributions.continuous_bernoulli import ContinuousBernoulli
+from ppl_vae.likelihoods.distributions.negative_binomial import NegativeBinomial
+from ppl_vae.likelihoods.distributions.student_t import StudentT
+from ppl_vae.likelihoods.distributions.zero_inflated import ZeroInflatedNegativeBinomial
 
 # Its exponential, and that of its negative, are numbers of float32 with room for a product.
 LARGEST_LOG = 40.0

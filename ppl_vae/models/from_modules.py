@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ppl_vae import checks
+from ppl_vae.models.modules.network_outputs import TO_SCALE
+from ppl_vae.models.modules.networks import Network
 from ppl_vae.models.modules_vae import DECODER_OUTPUTS, ModulesVAE
-from ppl_vae.models.network_outputs import TO_SCALE
-from ppl_vae.models.networks import Network
 
 
 def pair_from_modules(

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ppl_vae import checks
-from ppl_vae.models.network_distributions import (
+from ppl_vae.models.modules.network_distributions import (
     as_likelihood,
     as_posterior,
     from_tensors,
     in_support,
     without_independent,
 )
-from ppl_vae.models.network_outputs import TO_SCALE, Form, read
-from ppl_vae.models.networks import Network, called, run
+from ppl_vae.models.modules.network_outputs import TO_SCALE, Form, read
+from ppl_vae.models.modules.networks import Network, called, run
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed
 

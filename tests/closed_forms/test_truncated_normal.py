@@ -8,7 +8,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ppl_vae.closed_forms import _special
+from ppl_vae.closed_forms.numerics import special as _special
 from ppl_vae.closed_forms.truncated_normal import TruncatedNormal
 
 RATIOS = [-1e7, -1e4, -300.0, -30.0, -6.0, -2.6, -2.5, -2.4, -1.0, -1e-3]

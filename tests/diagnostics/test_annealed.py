@@ -9,10 +9,10 @@ import torch
 from standard_errors import BOUND
 
 from ppl_vae import GaussianChain, LinearGaussian, log_evidence
-from ppl_vae.diagnostics.evidence.annealed import Annealing, Path
-from ppl_vae.diagnostics.evidence.hamiltonian import start, transition
-from ppl_vae.diagnostics.evidence.log_joint import LogJoint
-from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.diagnostics.evidence.annealing.annealed import Annealing, Path
+from ppl_vae.diagnostics.evidence.annealing.hamiltonian import start, transition
+from ppl_vae.diagnostics.evidence.density.log_joint import LogJoint
+from ppl_vae.diagnostics.evidence.density.particles import Particles
 
 
 def chain_joint(count=1):

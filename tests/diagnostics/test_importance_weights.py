@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Pareto
 
-from ppl_vae.diagnostics.evidence.fused import bernoulli_log_prob, compiled_kernel
+from ppl_vae.diagnostics.evidence.density.fused import bernoulli_log_prob, compiled_kernel
 from ppl_vae.diagnostics.evidence.importance_weights import summarise
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.polynomial.legendre import leggauss
 
-from ppl_vae.diagnostics.evidence.cells import product_rule, rule
-from ppl_vae.diagnostics.evidence.meshes import integrate_each
+from ppl_vae.diagnostics.evidence.grids.cells import product_rule, rule
+from ppl_vae.diagnostics.evidence.grids.meshes import integrate_each
 
 
 def test_the_rule():

@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import nn
 
 from ppl_vae.elbos import TraceAnalyticKL_ELBO
-from ppl_vae.elbos.dependencies import descendants, parents
+from ppl_vae.elbos.sites.dependencies import descendants, parents
 
 ZEROS = torch.zeros(2, dtype=torch.float64)
 

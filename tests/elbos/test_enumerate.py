@@ -12,8 +12,8 @@ from torch import nn
 
 from ppl_vae import SemiSupervisedVAE, compare_elbos, fit
 from ppl_vae.elbos import TraceEnumerate_ELBO
-from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose
+from ppl_vae.elbos.sites.draws import Program
 
 X = torch.tensor([0.3, -1.2, 2.0, 0.1], dtype=torch.float64)
 

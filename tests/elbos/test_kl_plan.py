@@ -11,7 +11,7 @@ from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
 from ppl_vae import GaussianChain
 from ppl_vae.diagnostics.comparison.replicates import bias_z_score
 from ppl_vae.elbos import TraceAnalyticKL_ELBO
-from ppl_vae.elbos.kl_plan import CLOSED_FORM, SAMPLED
+from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, SAMPLED
 
 MANY = {"num_particles": 500, "vectorize_particles": True, "max_plate_nesting": 1}
 DELTA = "a Delta has no density against another, only a value"

@@ -6,8 +6,9 @@ import torch
 from pyro import poutine
 
 from ppl_vae import BernoulliVAE, GaussianChain, LinearGaussian
-from ppl_vae.elbos import TraceAnalyticKL_ELBO, analytic_kl
-from ppl_vae.elbos.kl_plan import CLOSED_FORM, SAMPLED
+from ppl_vae.elbos import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.continuous import analytic_kl
+from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, SAMPLED
 
 
 def chain(**parents):

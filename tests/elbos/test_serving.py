@@ -11,8 +11,8 @@ from pyro.optim import Adam
 
 from ppl_vae import ESTIMATORS, CompiledSVI, compare_elbos, fit
 from ppl_vae.diagnostics import explain_elbo
-from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose, those_that_serve
+from ppl_vae.elbos.sites.draws import Program
 
 REFUSED = (
     r"reparameterised distribution at the guide's site 'z'; got Bernoulli, which has no rsample"

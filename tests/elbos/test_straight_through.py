@@ -8,8 +8,8 @@ from pyro.infer import TraceEnum_ELBO
 
 from ppl_vae import check_elbo, compare_elbos, fit
 from ppl_vae.elbos import ESTIMATORS
-from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose, those_that_serve, why_not_served
+from ppl_vae.elbos.sites.draws import Program
 
 X = torch.tensor([[0.3], [1.8], [-0.4]], dtype=torch.float64)
 LOCS = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)

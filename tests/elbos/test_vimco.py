@@ -20,7 +20,7 @@ from ppl_vae.elbos import (
     bound_of,
     make,
 )
-from ppl_vae.elbos.vimco import _gains
+from ppl_vae.elbos.discrete.vimco import _gains
 
 X = torch.tensor([0.3, -1.2, 2.0, 0.1], dtype=torch.float64)
 BOTH = (TraceVIMCO_ELBO, TraceReweightedWakeSleep_ELBO)
@@ -107,7 +107,7 @@ class _ScoresOnly(TraceVIMCO_ELBO):
     """No draw is followed along the path."""
 
     def _get_trace(self, *args):
-        from ppl_vae.elbos.score_function import WithoutReparameterisation
+        from ppl_vae.elbos.discrete.score_function import WithoutReparameterisation
 
         with WithoutReparameterisation():
             return super()._get_trace(*args)

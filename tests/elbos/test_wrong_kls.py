@@ -10,11 +10,11 @@ from torch.distributions import Normal, kl_divergence
 
 from ppl_vae import check_kl
 from ppl_vae.elbos import TraceAnalyticKL_ELBO
-from ppl_vae.elbos.closed_kl import obstacle, registered_kl
-from ppl_vae.elbos.kl_plan import SAMPLED
-from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import why_not_served
-from ppl_vae.elbos.wrong_kls import WRONG_KLS, WrongKL
+from ppl_vae.elbos.sites.closed_kl import obstacle, registered_kl
+from ppl_vae.elbos.sites.draws import Program
+from ppl_vae.elbos.sites.kl_plan import SAMPLED
+from ppl_vae.elbos.sites.wrong_kls import WRONG_KLS, WrongKL
 
 
 def made(cls, at, dtype):

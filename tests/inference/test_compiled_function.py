@@ -7,7 +7,7 @@ from parameters import equal
 from pyro.infer import Trace_ELBO
 
 from ppl_vae.inference import UntraceableError, compiled
-from ppl_vae.inference.deferred import deferred
+from ppl_vae.inference.steps.deferred import deferred
 
 
 def test_a_compiled_function_draws_as_the_function_does(pair, x):

@@ -15,9 +15,9 @@ from ppl_vae import BernoulliVAE, ExponentialNormal, fit, load, load_pair
 from ppl_vae.elbos import make
 from ppl_vae.inference.batches import shuffled
 from ppl_vae.inference.compilation.stepper import Stepper
-from ppl_vae.inference.deferred import deferred
-from ppl_vae.inference.optimizers import Updater
-from ppl_vae.inference.step import Step
+from ppl_vae.inference.steps.deferred import deferred
+from ppl_vae.inference.steps.optimizers import Updater
+from ppl_vae.inference.steps.step import Step
 
 quiet = functools.partial(fit, progress=False, device="cpu")
 sgd = functools.partial(torch.optim.SGD, lr=0.1)

@@ -12,8 +12,8 @@ from ppl_vae import CyclicalWarmup, LinearGaussian, LinearWarmup, fit
 from ppl_vae.diagnostics.comparison.replicates import mean_of
 from ppl_vae.elbos import make
 from ppl_vae.inference.batches import TensorBatches
-from ppl_vae.inference.measures import Measures, is_measured
-from ppl_vae.inference.objective import Objective
+from ppl_vae.inference.monitoring.measures import Measures, is_measured
+from ppl_vae.inference.steps.objective import Objective
 
 QUIET = {"progress": False, "device": "cpu", "compile": False}
 

@@ -21,8 +21,8 @@ from ppl_vae import (
 )
 from ppl_vae.elbos import make
 from ppl_vae.inference.batches import TensorBatches
-from ppl_vae.inference.failure import NonFiniteLossError
-from ppl_vae.inference.measures import elbos_of_examples
+from ppl_vae.inference.monitoring.measures import elbos_of_examples
+from ppl_vae.inference.steps.failure import NonFiniteLossError
 
 QUIET = {"progress": False, "device": "cpu", "compile": False}
 adam = functools.partial(torch.optim.Adam, lr=0.02)

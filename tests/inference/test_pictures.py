@@ -18,8 +18,8 @@ from ppl_vae import (
     fit,
     load,
 )
-from ppl_vae.inference.guide_means import guide_means
-from ppl_vae.inference.pictures import draw_pictures, pair_pictures, prior_means
+from ppl_vae.inference.monitoring.guide_means import guide_means
+from ppl_vae.inference.monitoring.pictures import draw_pictures, pair_pictures, prior_means
 
 BASIC = {"inputs.png", "samples.png", "reconstructions.png"}
 

@@ -15,8 +15,8 @@ from parameters import equal, parameters
 from saved import as_before_hashes, flip
 
 from ppl_vae import ExponentialNormal, fit, load_pair
-from ppl_vae.inference.interruption import LOCK
-from ppl_vae.inference.sealed import read_sealed
+from ppl_vae.inference.saving.interruption import LOCK
+from ppl_vae.inference.saving.sealed import read_sealed
 
 CHECKPOINT = ["checkpoint.json", "checkpoint.safetensors"]
 ALL = [*CHECKPOINT, *(name.replace(".", "-previous.") for name in CHECKPOINT)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_vae.inference.schedules import CyclicalWarmup, LinearWarmup, kl_weights
+from ppl_vae.inference.steps.schedules import CyclicalWarmup, LinearWarmup, kl_weights
 
 LINEAR = [LinearWarmup(), LinearWarmup(fraction=1.0), LinearWarmup(fraction=0.25, start=0.5)]
 

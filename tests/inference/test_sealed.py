@@ -9,8 +9,8 @@ import torch
 from saved import as_before_hashes, change_pair, flip
 
 from ppl_vae import ExponentialNormal, LinearGaussian, load_pair, save_pair
-from ppl_vae.inference import sealed
-from ppl_vae.inference.sealed import read_sealed, write_sealed
+from ppl_vae.inference.saving import sealed
+from ppl_vae.inference.saving.sealed import read_sealed, write_sealed
 
 FILES = ["pair.json", "pair.safetensors"]
 OURS = "^expected .*; got .*"

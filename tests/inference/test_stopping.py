@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from ppl_vae.inference.files import pack, unpack
-from ppl_vae.inference.stopping import EarlyStopping
+from ppl_vae.inference.monitoring.stopping import EarlyStopping
+from ppl_vae.inference.saving.files import pack, unpack
 
 # Examples differ by far more than epochs do.
 BASE = -100 + 20 * torch.randn(500, generator=torch.Generator().manual_seed(0)).double()

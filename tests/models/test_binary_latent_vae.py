@@ -9,8 +9,8 @@ from scipy.special import expit, logsumexp
 from torch import nn
 
 from ppl_vae import MODELS, BinaryLatentVAE, fit, load_pair, save_pair
-from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import choose
+from ppl_vae.elbos.sites.draws import Program
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import BatchLike
-from ppl_vae.elbos.traces import latent_sites
+from ppl_vae.elbos.sites.traces import latent_sites
 from ppl_vae.functions import Functions, as_argument, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import Seed, as_int, derive, seeded

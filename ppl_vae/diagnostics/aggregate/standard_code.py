@@ -10,8 +10,8 @@ from pyro import poutine
 from pyro.distributions import Normal
 
 from ppl_vae.batch import Data
-from ppl_vae.elbos.closed_kl import base
-from ppl_vae.elbos.traces import latent_sites
+from ppl_vae.elbos.sites.closed_kl import base
+from ppl_vae.elbos.sites.traces import latent_sites
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
 

@@ -13,7 +13,7 @@ from ppl_vae.diagnostics.check.divergence import Divergence
 from ppl_vae.diagnostics.check.elbo import check_elbo
 from ppl_vae.diagnostics.check.verdict import ElboCheck
 from ppl_vae.diagnostics.sampling.distributions import check_pair
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.sites.closed_kl import base
 
 Function = Callable[[Any, Any], Tensor]
 

@@ -15,7 +15,7 @@ from ppl_vae.diagnostics.check.settings import Task
 from ppl_vae.diagnostics.check.statistics import Regression, data_constant
 from ppl_vae.diagnostics.check.truth import Truth
 from ppl_vae.diagnostics.check.verdict import Finding, Quantities, findings, leftover
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.sites.closed_kl import base
 
 LOG_P_DATA = math.log(0.05)
 # One slip has few consequences; what differs from the ELBO in more ways is another objective.

@@ -25,9 +25,9 @@ from ppl_vae.diagnostics.comparison.row import Row
 from ppl_vae.diagnostics.comparison.treatment import LATENT, treatments
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.elbos import ESTIMATORS, make, name_of, without_weights
-from ppl_vae.elbos.kl_plan import CLOSED_FORM
-from ppl_vae.elbos.pathwise import Program
 from ppl_vae.elbos.serving import require_served, those_that_serve
+from ppl_vae.elbos.sites.draws import Program
+from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM
 from ppl_vae.functions import Functions, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded

@@ -19,9 +19,9 @@ from ppl_vae.diagnostics.comparison.treatment import OBSERVED, Treatment, part, 
 from ppl_vae.diagnostics.estimate import Estimate
 from ppl_vae.elbos import make, without_weights
 from ppl_vae.elbos.kl_weights.estimator import weighting_of
-from ppl_vae.elbos.pathwise import Program, draw_traces
 from ppl_vae.elbos.serving import require_served
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.draws import Program, draw_traces
+from ppl_vae.elbos.sites.traces import Site
 from ppl_vae.functions import Functions, as_argument, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, seeded

@@ -24,7 +24,7 @@ from ppl_vae.diagnostics.comparison.replicates import (
 )
 from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
-from ppl_vae.inference.deferred import deferred
+from ppl_vae.inference.steps.deferred import deferred
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, reseed, seeded
 

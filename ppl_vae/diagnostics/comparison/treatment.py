@@ -14,10 +14,10 @@ from torch import Tensor
 from ppl_vae import checks
 from ppl_vae.batch import Data
 from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO, without_weights
-from ppl_vae.elbos.closed_kl import base, registered_kl
-from ppl_vae.elbos.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
-from ppl_vae.elbos.pathwise import Program, draw_traces
-from ppl_vae.elbos.traces import Site, check_sites, latent_sites, observed_sites
+from ppl_vae.elbos.sites.closed_kl import base, registered_kl
+from ppl_vae.elbos.sites.draws import Program, draw_traces
+from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
+from ppl_vae.elbos.sites.traces import Site, check_sites, latent_sites, observed_sites
 from ppl_vae.pair import Pair
 
 DELTA, GIVEN, ENUMERATED = "Delta", "given", "enumerated"

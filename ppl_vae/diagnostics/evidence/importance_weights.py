@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.diagnostics.evidence.fused import compiled_kernel
-from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.diagnostics.evidence.density.fused import compiled_kernel
+from ppl_vae.diagnostics.evidence.density.particles import Particles
 from ppl_vae.diagnostics.evidence.result import Evidence, joined
 from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.seeding import derive, reseed

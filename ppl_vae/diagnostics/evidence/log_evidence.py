@@ -10,9 +10,13 @@ import torch
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.diagnostics.evidence.annealed import DEFAULT_CHAINS, Annealing, annealed_evidence
+from ppl_vae.diagnostics.evidence.annealing.annealed import (
+    DEFAULT_CHAINS,
+    Annealing,
+    annealed_evidence,
+)
+from ppl_vae.diagnostics.evidence.grids.quadrature import quadrature_evidence
 from ppl_vae.diagnostics.evidence.importance_weights import importance_evidence
-from ppl_vae.diagnostics.evidence.quadrature import quadrature_evidence
 from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined, without_weights
 from ppl_vae.diagnostics.evidence.subject import Subject, prepared
 from ppl_vae.functions import Functions

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_vae import checks, devices
 from ppl_vae.batch import Batch, Data, unpacked
-from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.diagnostics.evidence.density.particles import Particles
 from ppl_vae.functions import Functions, as_argument
 from ppl_vae.inference.batches import (
     DataLike,

@@ -25,11 +25,11 @@ from torch.distributions.transforms import ReshapeTransform
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.diagnostics.evidence.log_joint import LogJoint
-from ppl_vae.diagnostics.evidence.particles import Particles
+from ppl_vae.diagnostics.evidence.density.log_joint import LogJoint
+from ppl_vae.diagnostics.evidence.density.particles import Particles
 from ppl_vae.diagnostics.gap.gaussians import Gaussians
 from ppl_vae.diagnostics.memory import peak_bytes
-from ppl_vae.elbos.traces import density_sites, latent_sites
+from ppl_vae.elbos.sites.traces import density_sites, latent_sites
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
 

@@ -18,7 +18,8 @@ from ppl_vae.elbos.kl_weights.weight import (
     check_weights,
     is_one,
 )
-from ppl_vae.elbos.pathwise import Function, PathwiseELBO, Program
+from ppl_vae.elbos.pathwise import PathwiseELBO
+from ppl_vae.elbos.sites.draws import Function, Program
 
 _SUMS = (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO, PathwiseELBO)
 

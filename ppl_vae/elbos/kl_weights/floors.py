@@ -9,7 +9,7 @@ from pyro.distributions import Delta, Independent, MaskedDistribution
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.elbos.closed_kl import base, layers, obstacle, registered_kl
+from ppl_vae.elbos.sites.closed_kl import base, layers, obstacle, registered_kl
 from ppl_vae.elbos.weights import PARTICLES
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from ppl_vae import checks
 from ppl_vae.elbos.kl_weights.floors import floor, maskable
 from ppl_vae.elbos.kl_weights.weight import KLWeight, Weight, is_one
-from ppl_vae.elbos.pathwise import Program
-from ppl_vae.elbos.traces import is_subsample, weighed
+from ppl_vae.elbos.sites.draws import Program
+from ppl_vae.elbos.sites.traces import is_subsample, weighed
 
 
 @dataclass

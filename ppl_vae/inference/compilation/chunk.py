@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ppl_vae.inference.compilation.inductor.cuda_graph import Captured, why_not_captured
 from ppl_vae.inference.compilation.inductor.lowering import lower
+from ppl_vae.inference.compilation.optimizers.update_graph import Updates
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import Graph
-from ppl_vae.inference.compilation.update_graph import Updates
 
 log = getLogger("ppl_vae.inference")
 Tensors = Sequence[Tensor]

@@ -20,8 +20,8 @@ from ppl_vae.inference.compilation.inductor.lowering import can_compile
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.undo import undone
-from ppl_vae.inference.interruption import raise_if_stopped
-from ppl_vae.inference.step import Step
+from ppl_vae.inference.saving.interruption import raise_if_stopped
+from ppl_vae.inference.steps.step import Step
 
 log = getLogger("ppl_vae.inference")
 

@@ -12,12 +12,12 @@ import torch
 from pyro.infer import ELBO, SVI
 from torch import Tensor
 
-from ppl_vae.inference.compilation.call import Call, Numbers
+from ppl_vae.inference.compilation.arguments.call import Call, Numbers
 from ppl_vae.inference.compilation.idle import NewParameterError, with_idle
 from ppl_vae.inference.compilation.inductor.precision import autocast
 from ppl_vae.inference.compilation.stepper import Stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
-from ppl_vae.inference.deferred import deferred
+from ppl_vae.inference.steps.deferred import deferred
 
 log = getLogger("ppl_vae.inference")
 

@@ -17,14 +17,14 @@ from torch.optim import Optimizer
 from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, SAME, alike
 from ppl_vae.inference.compilation.chunk import Chunk
 from ppl_vae.inference.compilation.cost import num_entries, operations, steps_to_repay
+from ppl_vae.inference.compilation.optimizers.update_graph import Updates
+from ppl_vae.inference.compilation.optimizers.updates import slots, step_alone
 from ppl_vae.inference.compilation.tracing.assignment import assigned_in_place
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import TRACING, Graph, trace
 from ppl_vae.inference.compilation.tracing.noise import is_random
 from ppl_vae.inference.compilation.tracing.undo import undone
 from ppl_vae.inference.compilation.tracing.watch import Watch
-from ppl_vae.inference.compilation.update_graph import Updates
-from ppl_vae.inference.compilation.updates import slots, step_alone
 
 log = getLogger("ppl_vae.inference")
 Tensors = Sequence[Tensor]

@@ -17,7 +17,7 @@ from ppl_vae import checks
 from ppl_vae.batch import Batch, BatchLike, as_batch
 from ppl_vae.elbos.serving import enforced
 from ppl_vae.inference.batches import Batches
-from ppl_vae.inference.compilation.call import Call
+from ppl_vae.inference.compilation.arguments.call import Call
 from ppl_vae.inference.compilation.graphs import Graphs
 from ppl_vae.inference.compilation.inductor.lowering import BACKENDS
 from ppl_vae.inference.compilation.inductor.precision import check_precision

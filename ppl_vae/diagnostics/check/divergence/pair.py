@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from ppl_vae import checks
 from ppl_vae.diagnostics.check.divergence.rebuilt import Node, for_pyro, rebuilt
 from ppl_vae.diagnostics.sampling.distributions import unwrap
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.sites.closed_kl import base
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, seeded
 

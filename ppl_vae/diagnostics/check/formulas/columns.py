@@ -32,8 +32,8 @@ from ppl_vae.diagnostics.check.truth import (
     latent_sites_of,
     summed,
 )
-from ppl_vae.elbos.closed_kl import base, registered_kl
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.closed_kl import base, registered_kl
+from ppl_vae.elbos.sites.traces import Site
 from ppl_vae.pair import Pair
 
 FREE_BITS = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Normal
 
 from ppl_vae.diagnostics.check.truth import Terms, event_dims, latent_sites_of, summed
-from ppl_vae.elbos.closed_kl import base, registered_kl
+from ppl_vae.elbos.sites.closed_kl import base, registered_kl
 
 Change = Callable[[Tensor, float], Tensor]
 

@@ -9,8 +9,8 @@ from torch.distributions import TransformedDistribution
 from torch.distributions.utils import _sum_rightmost
 
 from ppl_vae.diagnostics.check.truth import Terms, scored
-from ppl_vae.elbos.closed_kl import base
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.closed_kl import base
+from ppl_vae.elbos.sites.traces import Site
 
 
 def flow_parts(right: Terms, blank: Tensor) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.truth import Terms, event_dims, latent_sites_of, summed
-from ppl_vae.elbos.closed_kl import base
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.closed_kl import base
+from ppl_vae.elbos.sites.traces import Site
 
 
 def ratios(right: Terms) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ppl_vae.diagnostics.check.truth import Terms, event_dims, summed
-from ppl_vae.elbos.closed_kl import base, registered_kl
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.closed_kl import base, registered_kl
+from ppl_vae.elbos.sites.traces import Site
 
 LOG_2PI = math.log(2 * math.pi)
 LARGEST_LATENT = 64

@@ -13,8 +13,8 @@ from torch import Tensor
 from ppl_vae.diagnostics.check.objective import Transform
 from ppl_vae.diagnostics.check.settings import Draws
 from ppl_vae.diagnostics.check.truth import Terms, event_dims, summed
-from ppl_vae.elbos.closed_kl import base
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.closed_kl import base
+from ppl_vae.elbos.sites.traces import Site
 
 # The logit from which clamped probabilities and logits give other cross-entropies.
 FAR = 12.0

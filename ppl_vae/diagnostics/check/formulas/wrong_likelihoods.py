@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ppl_vae.diagnostics.check.formulas.likelihoods import other_data, parts, wrong_formulas
 from ppl_vae.diagnostics.check.truth import Terms, event_dims, mask_of, scored, summed
-from ppl_vae.elbos.closed_kl import base
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.closed_kl import base
+from ppl_vae.elbos.sites.traces import Site
 
 ALPHAS = (-1.0, 0.1, 0.25, 0.5, 0.75, 0.9, 2.0)
 PARTICLES = (2, 3, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ppl_vae.batch import Data
 from ppl_vae.diagnostics.check.objective.noise_recorder import EXPONENTIAL, NORMAL, UNIFORM
-from ppl_vae.elbos.closed_kl import base
-from ppl_vae.elbos.traces import is_reparameterised
+from ppl_vae.elbos.sites.closed_kl import base
+from ppl_vae.elbos.sites.traces import is_reparameterised
 
 LAYOUTS = ("particles first", "examples first")
 # Families whose draws torch differentiates inaccurately. Near a probability of 1/2 the inverse of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.truth import Terms
-from ppl_vae.elbos.closed_kl import base
+from ppl_vae.elbos.sites.closed_kl import base
 
 # Probabilities of larger logits have lost their digits.
 LOGIT = 8.0

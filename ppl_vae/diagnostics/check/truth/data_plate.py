@@ -8,7 +8,7 @@ from pyro import poutine
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.elbos.traces import Site, density_sites
+from ppl_vae.elbos.sites.traces import Site, density_sites
 from ppl_vae.pair import Pair
 
 NAME = "data"

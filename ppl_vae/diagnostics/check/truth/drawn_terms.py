@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.traces import Site
 
 
 @dataclass

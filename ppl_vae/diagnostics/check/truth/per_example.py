@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ppl_vae.diagnostics.check.truth.drawn_terms import Terms
-from ppl_vae.elbos.closed_kl import base, registered_kl
-from ppl_vae.elbos.traces import Site
+from ppl_vae.elbos.sites.closed_kl import base, registered_kl
+from ppl_vae.elbos.sites.traces import Site
 from ppl_vae.elbos.weights import PARTICLES
 
 

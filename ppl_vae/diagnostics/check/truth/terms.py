@@ -25,10 +25,10 @@ from ppl_vae.diagnostics.check.objective import (
 )
 from ppl_vae.diagnostics.check.truth.data_plate import Plates
 from ppl_vae.diagnostics.check.truth.drawn_terms import Terms, stacked
-from ppl_vae.elbos.closed_kl import registered_kl
-from ppl_vae.elbos.kl_plan import CLOSED_FORM, plan_sites
-from ppl_vae.elbos.pathwise import Program
-from ppl_vae.elbos.traces import (
+from ppl_vae.elbos.sites.closed_kl import registered_kl
+from ppl_vae.elbos.sites.draws import Program
+from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, plan_sites
+from ppl_vae.elbos.sites.traces import (
     Site,
     check_sites,
     density_sites,

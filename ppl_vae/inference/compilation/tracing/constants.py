@@ -18,13 +18,9 @@ from torch.fx.experimental.proxy_tensor import (
 )
 from torch.overrides import TorchFunctionMode
 
+from ppl_vae.elbos.sites.dependencies import TO_PYTHON
 from ppl_vae.inference.compilation.tracing.selection import select
 
-# What makes Python values of a tensor's entries.
-_LEAVING = {
-    *("item", "tolist", "numpy", "__array__", "__dlpack__", "equal", "allclose", "is_nonzero"),
-    *("__bool__", "__float__", "__int__", "__index__", "__complex__", "__contains__"),
-}
 # Where Pyro's estimators read numbers only to add them up, or to warn of NaN. A loss function of a
 # user's own calls these, where `deferred` cannot replace them.
 _ADDS_UP, _WARNS = torch_item.__code__, warn_if_nan.__code__
@@ -79,7 +75,7 @@ class ReadingConstants(TorchFunctionMode):
             return select(args[0], self._selection(args[1]))
         if name == "register_hook" and _reader() is _WARNS:
             return None
-        if name not in _LEAVING:
+        if name not in TO_PYTHON:
             return func(*args, **(kwargs or {}))
         reader = _reader()
         if reader is _WARNS:

@@ -1,0 +1,1 @@
+"""The evidence by a path from a start to the posterior."""

@@ -1,0 +1,1 @@
+"""The evidence of one or two latent dimensions by adaptive quadrature."""

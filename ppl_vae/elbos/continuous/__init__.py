@@ -1,0 +1,1 @@
+"""Estimators for reparameterised latents, one in each file."""

@@ -1,0 +1,1 @@
+"""Estimators that take discrete latents, one in each file."""

@@ -1,0 +1,1 @@
+"""What a step is called with, and which of it a graph takes."""

@@ -1,0 +1,1 @@
+"""An optimiser's update as part of a graph."""

@@ -1,0 +1,1 @@
+"""What is looked at after an epoch: measures, history, stopping, progress, pictures."""

@@ -1,0 +1,1 @@
+"""One step of training: the objective, its gradient, the optimiser's update."""

@@ -1,0 +1,1 @@
+"""Somebody's PyTorch modules, read as distributions."""
