@@ -134,7 +134,7 @@ def run_stage(
         seed=1000 * seed + stage,
         device=device,
         run_dir=path,
-        resume=(path / "checkpoint.safetensors").exists(),
+        resume=(path / "config.json").exists(),
     )
 
 

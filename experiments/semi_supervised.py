@@ -107,7 +107,7 @@ def trained(
         device=device,
         seed=seed,
         run_dir=folder,
-        resume=(folder / "checkpoint.safetensors").exists(),
+        resume=(folder / "config.json").exists(),
         progress=False,
     )
     x, y = (each.to(pair.device) for each in test)

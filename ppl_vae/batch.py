@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ppl_vae import checks
 
@@ -211,10 +212,11 @@ def as_batch(data: object) -> Data:
         entries = Batch(kwargs=data) if isinstance(data, Mapping) else Batch(tuple(data))  # pyright: ignore[reportArgumentType]
         alone = len(entries.args) == 1 and not entries.kwargs
         return entries.args[0] if alone else entries
+    loads = isinstance(data, (Dataset, DataLoader))
     raise checks.type_error(
         "x as a torch tensor, a tuple of tensors or a mapping of them",
         type(data).__name__,
-        "Pass torch.as_tensor(x).",
+        "Pass one batch, next(iter(loader))." if loads else "Pass torch.as_tensor(x).",
     )
 
 

@@ -22,14 +22,14 @@ Shape = tuple[int, ...] | None
 
 @contextmanager
 def leaving_no_params() -> Iterator[None]:
-    """Take out of Pyro's param store what a block has put in."""
+    """Leave Pyro's param store as it was before a block."""
     store = pyro.get_param_store()
-    before = set(store.keys())
+    # Not by `del`, which raises where one parameter has two names.
+    before = dict(store._params), dict(store._constraints), dict(store._param_to_name)
     try:
         yield
     finally:
-        for name in set(store.keys()) - before:
-            del store[name]
+        store._params, store._constraints, store._param_to_name = before
 
 
 class Pair(nn.Module):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from ppl_vae import checks
 from ppl_vae.batch import BatchLike, Data, as_batch, is_batch
 from ppl_vae.functions import Functions, as_argument, as_program
-from ppl_vae.inference.loaders import DatasetBatches, LoaderBatches
+from ppl_vae.inference.loaders import DatasetBatches, LoaderBatches, require_order
 from ppl_vae.pair import Pair
 
 LOOK = 100
@@ -172,6 +172,28 @@ def together(parts: list[Data]) -> Data:
     columns = zip(*(part.tensors for part in parts), strict=True)  # pyright: ignore[reportAttributeAccessIssue]
     joined = iter([torch.cat(column) for column in columns])
     return parts[0].map(lambda _: next(joined))
+
+
+def all_examples(data: DataLike) -> object:
+    """Return all that a data set or a loader holds as one batch, and a batch as it is.
+
+    Raises:
+        TypeError: a data set without a length.
+        ValueError: a loader without a batch, or one that shuffles.
+    """
+    if isinstance(data, TensorDataset):
+        return data.tensors
+    if isinstance(data, IterableDataset):
+        data = DataLoader(data, batch_size=LOOK)
+    if isinstance(data, DataLoader):
+        require_order(data)
+        parts = [as_batch(part) for part in data]
+        if not parts:
+            raise checks.value_error("at least one batch in the loader", "none", "Pass data.")
+        return together(parts)
+    if isinstance(data, Dataset) and not isinstance(data, Batches):
+        data = DatasetBatches(data)
+    return data.batch(slice(None)) if isinstance(data, Batches) else data
 
 
 def describe(data: DataLike) -> str:

@@ -113,13 +113,6 @@ class LoaderBatches:
                 "Pass a loader that can be run through again, of at least one batch.",
             )
 
-    @property
-    def keeps_order(self) -> bool:
-        """Whether two passes give the same examples in the same order."""
-        return isinstance(self.loader.dataset, IterableDataset) or isinstance(
-            self.loader.sampler, SequentialSampler
-        )
-
     def begin_epoch(self, epoch: int) -> None:
         """Tell sampler and data set which epoch it is, where they ask."""
         for part in (self.loader.sampler, self.loader.dataset):
@@ -173,6 +166,18 @@ class LoaderBatches:
             if generator is not None and not any(generator is each for each in found):
                 found.append(generator)
         return found
+
+
+def require_order(loader: DataLoader[Any]) -> None:
+    """Raise ValueError unless two passes give the same examples in the same order."""
+    if not isinstance(loader.dataset, IterableDataset) and not isinstance(
+        loader.sampler, SequentialSampler
+    ):
+        raise checks.value_error(
+            "a loader that gives the examples in their order, as numbers per example do",
+            f"one with the sampler {type(loader.sampler).__name__}",
+            "Pass shuffle=False, or the data set itself.",
+        )
 
 
 def _on(batch: Any, device: torch.device | str, dtype: torch.dtype | None) -> Any:  # noqa: ANN401

@@ -12,6 +12,7 @@ from ppl_vae import (
     GaussianChain,
     LinearGaussian,
     bidirectional_evidence,
+    log_evidence,
 )
 
 
@@ -70,3 +71,43 @@ def test_two_observed_sites_cannot_be_simulated():
         bidirectional_evidence((model, guide), torch.zeros(2))
     with pytest.raises(ValueError, match="num_samples of at least 2"):
         bidirectional_evidence((model, guide), torch.zeros(2), num_samples=1)
+
+
+@pytest.mark.parametrize("missing", [0.0, float("nan")])
+def test_missing_entries_stay_missing(missing):
+    pair = LinearGaussian(5, 2, noise_scale=0.7, seed=1)
+    mask = torch.rand(6, 5, generator=torch.Generator().manual_seed(1)) < 0.7
+    like = {"x": torch.full((6, 5), 0.3).masked_fill(~mask, missing), "mask": mask}
+    found = bidirectional_evidence(pair, like, num_temperatures=40)
+    assert torch.equal(found.x.kwargs["mask"], mask)
+    truth = log_evidence(pair, found.x, method="exact").mean
+    assert bool((found.lower.per_example().z_score(truth).abs() < BOUND).all())
+    excess = found.upper.mean - truth
+    assert excess.mean() > -BOUND * (excess.std() / 6**0.5 + found.upper.monte_carlo_error)
+    assert excess.mean() < 0.3
+
+
+def test_masks_of_pixels_and_of_examples_are_seen_through():
+    images = BernoulliVAE((1, 2, 2), latent_dim=1, hidden=(3,), seed=0)
+    x = (torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(0)) < 0.5).double()
+    shown = torch.ones(4, 1, 2, 2, dtype=torch.bool)
+    shown[1, 0, 0] = False
+    found = bidirectional_evidence(images, (x, shown), num_temperatures=5, num_samples=4)
+    assert found.x.args[0].shape == x.shape
+
+    def model(x, used):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+            with pyro.poutine.mask(mask=used):
+                pyro.sample(
+                    "x", dist.Normal(z.unsqueeze(-1) + x.new_zeros(3), 1.0).to_event(1), obs=x
+                )
+
+    def guide(x, used):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(pyro.param("loc", torch.zeros(())), 1.0).expand([len(x)]))
+
+    used = torch.tensor([True, False, True, True])
+    x = torch.zeros(4, 3, dtype=torch.float64)
+    found = bidirectional_evidence((model, guide), (x, used), num_temperatures=5, num_samples=4)
+    assert bool((found.upper.mean[1] - found.lower.mean[1]).abs() < 1e-6)  # nothing was observed

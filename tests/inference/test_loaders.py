@@ -1,5 +1,8 @@
 """Training from PyTorch's data sets and loaders, and going on with it bit by bit."""
 
+from functools import partial
+
+import pyro
 import pytest
 import torch
 from torch.utils.data import (
@@ -12,7 +15,15 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from ppl_vae import LinearGaussian, fit, log_evidence
+from ppl_vae import (
+    LinearGaussian,
+    active_units,
+    compare_elbos,
+    explain_elbo,
+    fit,
+    inference_gap,
+    log_evidence,
+)
 from ppl_vae.models import ConditionalVAE
 
 X = torch.randn(22, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -166,6 +177,58 @@ def test_evidence_by_a_loader_is_that_of_its_tensors():
         assert torch.equal(log_evidence(pair(), data, **options).mean, expected)
     with pytest.raises(ValueError, match="a loader that gives the examples in their order"):
         log_evidence(pair(), DataLoader(TensorDataset(X), 5, shuffle=True), **options)
+
+
+def as_functions(model):
+    def of(name):
+        def call(x):
+            pyro.module("pair", model)
+            return getattr(model, name)(x)
+
+        return call
+
+    return of("model"), of("guide")
+
+
+def test_functions_take_data_sets_and_loaders_where_numbers_are_by_example():
+    functions, data = as_functions(pair()), TensorDataset(X)
+    options = {"num_samples": 50, "device": "cpu"}
+    expected = log_evidence(functions, X, **options).mean
+    for given in (data, DataLoader(data, 5), list_data_set()):
+        assert torch.equal(log_evidence(functions, given, **options).mean, expected)
+    stream = log_evidence(functions, DataLoader(Stream(knows_epochs=False), 5), **options)
+    assert len(stream.mean) == len(X)
+    with pytest.raises(ValueError, match="at least one batch in the loader"):
+        log_evidence(functions, DataLoader(TensorDataset(X[:0]), 5), **options)
+
+
+def test_gaps_of_a_loader_are_those_of_its_tensors():
+    options = {"num_samples": 16, "num_steps": 10, "device": "cpu", "method": "iwae"}
+    options |= {"num_evidence_samples": 50}
+    for program in (pair(), as_functions(pair())):
+        expected = inference_gap(program, X[:6], **options).amortisation.mean
+        loader = DataLoader(TensorDataset(X[:6]), 3)
+        assert torch.equal(inference_gap(program, loader, **options).amortisation.mean, expected)
+        with pytest.raises(ValueError, match="a loader that gives the examples in their order"):
+            inference_gap(program, DataLoader(TensorDataset(X), 5, shuffle=True), **options)
+
+
+@pytest.mark.parametrize("data", [TensorDataset(X), DataLoader(TensorDataset(X), 5)])
+def test_where_one_batch_is_taken_the_error_says_how(data):
+    for measure in (compare_elbos, partial(explain_elbo, "trace"), active_units):
+        with pytest.raises(TypeError, match=r"next\(iter\(loader\)\)"):
+            measure(pair(), data)
+
+
+def list_data_set():
+    class Rows(Dataset):
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, place):
+            return X[place]
+
+    return Rows()
 
 
 class Once(IterableDataset):

@@ -19,8 +19,10 @@ from ppl_vae.inference.batches import (
     DataSource,
     LoaderBatches,
     TensorBatches,
+    all_examples,
     as_batches,
 )
+from ppl_vae.inference.loaders import require_order
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import derive, reseed, seeded
 
@@ -100,15 +102,11 @@ def prepared(
         where = devices.resolve(device)
         with leaving_no_params(), seeded(seed, where):
             copied, found = as_batches(copy.deepcopy(pair).to(where).eval(), data, CHUNK)
-            if isinstance(found, LoaderBatches) and not found.keeps_order:
-                raise checks.value_error(
-                    "a loader that gives the examples in their order, as numbers per example do",
-                    f"one with the sampler {type(found.loader.sampler).__name__}",
-                    "Pass shuffle=False, or the data set itself.",
-                )
+            if isinstance(found, LoaderBatches):
+                require_order(found.loader)
             yield Subject(copied, found, copied.dtype, where, seed)
         return
-    x = as_argument(pair, data)
+    x = as_argument(pair, all_examples(data))
     for tensor in [x] if isinstance(x, Tensor) else x.tensors:
         checks.finite("x", checks.nonempty("x", tensor))
     where = x.device if device == "auto" else devices.resolve(device)

@@ -17,7 +17,15 @@ from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest, guide_and_best
 from ppl_vae.diagnostics.gap.result import InferenceGap
 from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
 from ppl_vae.functions import Functions, as_program
-from ppl_vae.inference.batches import DataLike, as_batches, in_order, together
+from ppl_vae.inference.batches import (
+    DataLike,
+    LoaderBatches,
+    all_examples,
+    as_batches,
+    in_order,
+    together,
+)
+from ppl_vae.inference.loaders import require_order
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
@@ -162,10 +170,12 @@ def _subject(pair: Pair | Functions, x: DataLike, device: torch.device) -> tuple
     """Return a copy of the pair in evaluation mode, and the data, checked, on its device."""
     if isinstance(pair, Pair):
         subject, data = as_batches(copy.deepcopy(pair).to(device).eval(), x)
+        if isinstance(data, LoaderBatches):
+            require_order(data.loader)
         with torch.no_grad():
             gathered = together(list(in_order(data, _GATHERED, subject)))
     else:
-        subject, gathered = as_program(pair, x)
+        subject, gathered = as_program(pair, all_examples(x))
         gathered = gathered.to(subject.device)
     subject.check(gathered)
     return subject, gathered

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro import poutine
+from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
 from ppl_vae import checks
@@ -25,6 +26,7 @@ from ppl_vae.diagnostics.evidence.importance_weights import summarise
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES
 from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined
 from ppl_vae.diagnostics.evidence.subject import prepared
+from ppl_vae.elbos.sites.closed_kl import layers
 from ppl_vae.elbos.sites.traces import observed_sites
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
@@ -170,7 +172,7 @@ def _simulated(particles: Particles, like: Data) -> tuple[Data, Any]:
 
     if isinstance(like, Tensor):
         return replaced(like), trace
-    places = [entry for entry in like.tensors if _is_observed(entry, site["value"])]
+    places = [entry for entry in like.tensors if _is_observed(entry, site)]
     if len(places) != 1:
         raise checks.not_implemented(
             "one entry of the batch to be what the model observes, as it is",
@@ -180,5 +182,16 @@ def _simulated(particles: Particles, like: Data) -> tuple[Data, Any]:
     return like.map(lambda entry: replaced(entry) if entry is places[0] else entry), trace
 
 
-def _is_observed(entry: Tensor, value: Tensor) -> bool:
-    return entry.numel() == value.numel() and bool((entry.flatten() == value.flatten()).all())
+def _is_observed(entry: Tensor, site: dict[str, Any]) -> bool:
+    """Return whether a model observes an entry of its batch, but for what masks hide."""
+    value, fn = site["value"], site["fn"]
+    if entry.numel() != value.numel():
+        return False
+    same = entry.reshape(value.shape) == value
+    masked = [each for each in layers(fn) if isinstance(each, MaskedDistribution)]
+    masks = [(site["mask"], fn), *((each._mask, each.base_dist) for each in masked)]
+    for mask, scored in masks:
+        if mask is not None:
+            shown = torch.as_tensor(mask, device=value.device)
+            same = same | ~shown[(..., *[None] * len(scored.event_shape))]
+    return bool(same.all())
