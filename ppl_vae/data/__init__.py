@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
 from ppl_vae import checks
-from ppl_vae.data import digits, pbmc
+from ppl_vae.data import digits, pbmc, reuters
 from ppl_vae.data.arrays import ArrayData
 from ppl_vae.data.fetched import read_torchvision
 from ppl_vae.data.images import Arrays, ImageData
@@ -49,8 +49,13 @@ DATASETS = {
         "Counts of 765 genes in 700 blood cells of ten types, which scanpy carries with it.",
         pbmc.read,
     ),
+    # Lewis, Yang, Rose and Li, Journal of Machine Learning Research 5, 2004.
+    "reuters": Dataset(
+        "Counts of 4258 words in 395 news stories, which the lda package carries with it.",
+        reuters.read,
+    ),
 }
-COUNTS = ("pbmc",)
+COUNTS = ("pbmc", "reuters")
 Images = Literal["digits", "mnist", "fashion-mnist", "kmnist"]
 
 
@@ -66,7 +71,7 @@ def load(
 ) -> ImageData: ...
 @overload
 def load(
-    name: Literal["pbmc"], *, split: str = ..., data_dir: str | Path | None = ...
+    name: Literal["pbmc", "reuters"], *, split: str = ..., data_dir: str | Path | None = ...
 ) -> ArrayData: ...
 @overload
 def load(
