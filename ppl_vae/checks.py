@@ -10,13 +10,17 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+Kinds = Any  # a class, or a tuple of classes
 Real = Tensor | float  # a real number, or a tensor of them
 
 
@@ -193,6 +197,30 @@ def count(name: str, value: object, *, minimum: int = 1) -> int:
     if value < minimum:
         raise value_error(f"{name} of at least {minimum}", repr(value), "Choose a larger one.")
     return value
+
+
+def instance(name: str, value: object, kinds: Kinds, words: str, remedy: str) -> Any:  # noqa: ANN401
+    """Return `value`; raise TypeError unless it is one of `kinds`, which `words` describe."""
+    if not isinstance(value, kinds):
+        raise type_error(f"{name} as {words}", type(value).__name__, remedy)
+    return value
+
+
+def path(name: str, value: object) -> Path:
+    """Return `value` as a path; raise TypeError unless it is a string or a path."""
+    remedy = "Pass a string or a pathlib.Path."
+    return Path(instance(name, value, (str, PathLike), "a path", remedy))
+
+
+def function(name: str, value: object) -> Callable[..., Any]:
+    """Return `value`; raise TypeError if it cannot be called."""
+    return instance(name, value, Callable, "a function", "Pass it, not its result.")
+
+
+def sizes(name: str, value: object) -> tuple[int, ...]:
+    """Return `value` as a tuple; raise unless it is a sequence of ints, each at least 1."""
+    instance(name, value, Sequence, "a tuple of ints", "For example (32, 16).")
+    return tuple(count(f"every entry of {name}", each) for each in value)  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def name(kind: str, value: object, known: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ def observed(x: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return x
+    checks.instance("mask", mask, Tensor, "a tensor of booleans", "Pass torch.as_tensor(mask).")
     if mask.dtype != torch.bool:
         raise checks.type_error(
             "mask as booleans, True where an entry was observed",

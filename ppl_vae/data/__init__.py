@@ -136,7 +136,9 @@ def load(
         )
     if binarize is not None:
         checks.name("binarize", binarize, BINARIZE)
-    found = DATASETS[name].read(split, None if data_dir is None else Path(data_dir))
+    found = DATASETS[name].read(
+        split, None if data_dir is None else checks.path("data_dir", data_dir)
+    )
     if isinstance(found, ArrayData):
         return found
     given.pop("labels", None)

@@ -219,6 +219,7 @@ class ImageData:
 def _labels(labels: Tensor | None, images: Tensor) -> Tensor:
     if labels is None:
         return torch.zeros(len(images), dtype=torch.long, device=images.device)
+    checks.instance("labels", labels, Tensor, "a tensor of integers", "Use ImageData.from_tensor.")
     if labels.shape != images.shape[:1]:
         raise checks.value_error(
             f"{len(images)} labels, one per image",

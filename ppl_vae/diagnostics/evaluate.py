@@ -77,6 +77,8 @@ def evaluate(
         >>> bool(found.gap.mean > 0), len(found.evidence), found.active_units["z"].variance.shape
         (True, 20, torch.Size([2]))
     """
+    if progress is not None:
+        checks.function("progress", progress)
     checks.count("num_elbo_samples", num_elbo_samples, minimum=2)
     number = as_int(seed)
     evidence = log_evidence(

@@ -61,9 +61,11 @@ class GaussianChain(Pair):
     ) -> None:
         checks.count("data_dim", data_dim)
         checks.name("guide", guide, INITIAL)
-        for name in initial or {}:
+        given = {} if initial is None else initial
+        checks.instance("initial", given, Mapping, "a mapping", "For example {'a': 0.5}.")
+        for name in given:
             checks.name(f"parameter of the {guide} guide", name, INITIAL[guide])
-        values = {**INITIAL[guide], **(initial or {})}
+        values = {**INITIAL[guide], **given}
         super().__init__(data_dim=data_dim, guide=guide, initial=values)
         self.data_dim, self.guide_kind = data_dim, guide
         self.coefficients = nn.ParameterDict()

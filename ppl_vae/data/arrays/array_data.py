@@ -77,8 +77,8 @@ class ArrayData(Examples):
         self.beside = forms.on_one_device(others, self.arrays)
         every = {**self.arrays, **self.beside}
         forms.require_one_length(every)
-        self.features = {key: tuple(value) for key, value in (features or {}).items()}
-        self.categories = {key: tuple(value) for key, value in (categories or {}).items()}
+        self.features = forms.names_by_array("features", features)
+        self.categories = forms.names_by_array("categories", categories)
         forms.require_names(self.features, self.categories, every)
         self.name, self.split = name, split
 

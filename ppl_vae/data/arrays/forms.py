@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ def named(arrays: object) -> tuple[type, dict[str, Any]]:
 
 def with_mask(entries: Entries, mask: str) -> Entries:
     """Return the arrays with `x` 0 where it is missing, and with the mask that says where."""
-    if not mask.isidentifier():
+    if not (isinstance(mask, str) and mask.isidentifier()):
         raise checks.value_error(
             "mask as the name of a program's argument", repr(mask), "Pass mask='mask'."
         )
@@ -76,16 +76,23 @@ def with_mask(entries: Entries, mask: str) -> Entries:
     return {**entries, "x": torch.where(present, x, torch.zeros_like(x)), mask: present}
 
 
+def by_name(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return an optional mapping as a dictionary; raise TypeError if it is something else."""
+    given = {} if value is None else value
+    return dict(checks.instance(name, given, Mapping, "a mapping", "Pass {'name': value}."))
+
+
 def beside_them(beside: Mapping[str, Any] | None, arguments: Entries) -> Entries:
     """Return the arrays that batches leave out; raise ValueError if a name is an argument's."""
-    for key in beside or {}:
+    others = by_name("beside", beside)
+    for key in others:
         if key in arguments:
             raise checks.value_error(
                 "arrays beside the arguments under names of their own",
                 f"{key!r}, which is an argument",
                 "Rename one of the two.",
             )
-    return {key: as_entry(key, value) for key, value in (beside or {}).items()}
+    return {key: as_entry(key, value) for key, value in others.items()}
 
 
 def on_one_device(entries: Entries, like: Entries | None = None) -> Entries:
@@ -115,6 +122,15 @@ def require_one_length(entries: Entries) -> None:
             ", ".join(f"{key}: {length}" for key, length in lengths.items()),
             "Their first dimensions must be equal.",
         )
+
+
+def names_by_array(name: str, value: Mapping[str, Any] | None) -> dict[str, tuple[Any, ...]]:
+    """Return the names of columns or codes, by the array that they belong to."""
+    remedy = "Pass a list of names for each array."
+    return {
+        key: tuple(checks.instance(f"{name} of {key}", names, Iterable, "names", remedy))
+        for key, names in by_name(name, value).items()
+    }
 
 
 def require_names(

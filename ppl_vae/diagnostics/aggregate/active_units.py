@@ -78,6 +78,7 @@ def active_units(
         ['z1: 1 of 1', 'z2: 0 of 1']
     """
     checks.count("num_samples", num_samples, minimum=2)
+    checks.instance("threshold", threshold, (int, float), "a number", "Burda's: 0.01.")
     if not threshold >= 0:
         raise ValueError(checks.message("threshold at least 0", repr(threshold), "Burda's: 0.01."))
     seed = derive(as_int(seed), "active units")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ppl_vae import checks
 from ppl_vae.diagnostics.check.divergence import Divergence
 from ppl_vae.diagnostics.check.elbo import check_elbo
 from ppl_vae.diagnostics.check.verdict import ElboCheck
@@ -75,6 +76,7 @@ def check_kl(
         >>> check_kl(kl, q, p).findings[0].kind
         'constant'
     """
+    checks.function("function", function)
     q, p, shape = check_pair(q, p)
     pair = Divergence(q, p, shape, seed=seed)
     x = torch.arange(shape[0] if shape else 1, dtype=pair.dtype, device=pair.device)[:, None]

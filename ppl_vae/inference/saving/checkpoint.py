@@ -42,7 +42,7 @@ def save_pair(pair: Pair, path: str | Path) -> None:
         raise checks.type_error(
             "a ppl_vae.Pair", type(pair).__name__, "Save a module by torch.save."
         )
-    folder = Path(path)
+    folder = checks.path("path", path)
     description = describe(pair)
     with explained(folder, "A pair that was there is as it was."):
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def load_pair(path: str | Path, *, trust: Sequence[str] = ()) -> Pair:
         ...     load_pair(folder).config["prior_rate"]
         2.0
     """
-    folder = Path(path)
+    folder = checks.path("path", path)
     packages = check_trust(trust)
     description, tensors = read_sealed(folder, _NAME, old=_OLD)
     name, config, dtype = (description.get(key) for key in ("class", "config", "dtype"))

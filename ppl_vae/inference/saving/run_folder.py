@@ -61,7 +61,7 @@ class RunFolder:
         resume: bool,
         overwrite: bool,
     ) -> None:
-        self.path = Path(path)
+        self.path = checks.path("run_dir", path)
         self.config = {"pair": describe(pair), **settings}
         self._epoch = 0
         self._newest_is_whole = True
