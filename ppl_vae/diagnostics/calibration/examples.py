@@ -1,0 +1,97 @@
+"""Data of the shape to simulate, with what the model takes besides them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_vae import checks
+from ppl_vae.batch import Batch, BatchLike, Data, as_batch
+from ppl_vae.functions import Functions
+from ppl_vae.pair import Pair
+
+DATA_SET_SIZE = 5  # numbers in a simulated data set, where one is an example
+
+
+def examples_like(
+    pair: Pair | Functions, like: BatchLike | None, context: BatchLike | None, count: int
+) -> BatchLike:
+    """Return data of the shape to simulate.
+
+    Args:
+        pair: a pair, or a model and a guide.
+        like: data of that shape, or None for what a pair takes.
+        context: what the model takes besides the data: a mapping from the names of its arguments,
+            or those after the first.
+        count: of simulations.
+
+    Returns:
+        A batch. With `context` or without `like`, of `count` examples.
+
+    Raises:
+        TypeError: a context that is no batch, or an argument that the model does not have.
+        ValueError: functions without `like`; a context of more than `count` rows, or of none.
+    """
+    found = _blank(pair, count) if like is None else like
+    if isinstance(pair, Pair) and isinstance(found, Tensor) and found.dim() == 1:
+        # One data set, of a pair that may take several, a row each.
+        several = found.expand(2, -1)
+        found = several[:1] if pair.num_examples(several) == 2 else found
+    if context is None:
+        return found
+    model = pair.model if isinstance(pair, Pair) else pair[0]
+    given = _by_name(context, list(inspect.signature(model).parameters))
+    extra = as_batch(given)
+    if not 1 <= len(extra) <= count:
+        raise checks.value_error(
+            f"a context of 1 to {count} rows, as there are simulations",
+            f"{len(extra)}",
+            "Pass one row a simulation, or fewer, to be taken in turn.",
+        )
+    data = as_batch(found)
+    named = (Batch((data,)) if isinstance(data, Tensor) else data).bind(model)
+    known = {name: entry for name, entry in named.items() if isinstance(entry, Tensor)}
+    rows = Batch(kwargs=known)
+    both = in_turn(rows, count), in_turn(Batch(kwargs=given), count)
+    return {**both[0].kwargs, **both[1].kwargs}
+
+
+def in_turn(data: Data, count: int) -> Any:  # noqa: ANN401
+    """Return `count` examples: those of `data` in turn."""
+    return data[torch.arange(count, device=data.device) % len(data)]
+
+
+def _blank(pair: Pair | Functions, count: int) -> BatchLike:
+    if not isinstance(pair, Pair):
+        raise checks.value_error(
+            "like=, data of the shape to simulate, for a model and a guide",
+            "None",
+            "Pass a batch of any values that the model takes.",
+        )
+    found = pair.blank(count)
+    if isinstance(found, Tensor) and pair.num_examples(found) != count:
+        return pair.blank(DATA_SET_SIZE)
+    return found
+
+
+def _by_name(context: BatchLike, names: list[str]) -> dict[str, Tensor]:
+    if isinstance(context, Batch):
+        raise checks.type_error("context as a mapping", "Batch", "Pass its kwargs.")
+    if isinstance(context, Mapping):
+        found = dict(context)
+    else:
+        entries = [context] if isinstance(context, Tensor) else list(context)
+        found = dict(zip(names[1:], entries, strict=False))
+        if len(entries) > len(names) - 1:
+            raise checks.type_error(
+                f"a context of at most {len(names) - 1} tensors, for {', '.join(names[1:])}",
+                f"{len(entries)}",
+                "Pass a mapping from the names of the model's arguments.",
+            )
+    for name in found:
+        checks.name("context", name, names)
+    return {name: entry for name, entry in found.items() if entry is not None}
