@@ -45,19 +45,17 @@ def examples_like(
         return found
     model = pair.model if isinstance(pair, Pair) else pair[0]
     given = _by_name(context, list(inspect.signature(model).parameters))
-    extra = as_batch(given)
-    if not 1 <= len(extra) <= count:
+    rows = Batch(kwargs=given)
+    if not 1 <= len(rows) <= count:
         raise checks.value_error(
             f"a context of 1 to {count} rows, as there are simulations",
-            f"{len(extra)}",
+            f"{len(rows)}",
             "Pass one row a simulation, or fewer, to be taken in turn.",
         )
     data = as_batch(found)
     named = (Batch((data,)) if isinstance(data, Tensor) else data).bind(model)
-    known = {name: entry for name, entry in named.items() if isinstance(entry, Tensor)}
-    rows = Batch(kwargs=known)
-    both = in_turn(rows, count), in_turn(Batch(kwargs=given), count)
-    return {**both[0].kwargs, **both[1].kwargs}
+    known = Batch(kwargs={name: each for name, each in named.items() if isinstance(each, Tensor)})
+    return {**in_turn(known, count).kwargs, **in_turn(rows, count).kwargs}
 
 
 def in_turn(data: Data, count: int) -> Any:  # noqa: ANN401
@@ -66,6 +64,12 @@ def in_turn(data: Data, count: int) -> Any:  # noqa: ANN401
 
 
 def _blank(pair: Pair | Functions, count: int) -> BatchLike:
+    if not isinstance(pair, (Pair, tuple)):
+        raise checks.type_error(
+            "a ppl_vae.Pair, or a Pyro model and its guide as a tuple of two functions",
+            type(pair).__name__,
+            "Pass (model, guide).",
+        )
     if not isinstance(pair, Pair):
         raise checks.value_error(
             "like=, data of the shape to simulate, for a model and a guide",
@@ -78,20 +82,24 @@ def _blank(pair: Pair | Functions, count: int) -> BatchLike:
     return found
 
 
-def _by_name(context: BatchLike, names: list[str]) -> dict[str, Tensor]:
-    if isinstance(context, Batch):
-        raise checks.type_error("context as a mapping", "Batch", "Pass its kwargs.")
+def _by_name(context: BatchLike, names: list[str]) -> dict[str, Any]:
     if isinstance(context, Mapping):
         found = dict(context)
-    else:
-        entries = [context] if isinstance(context, Tensor) else list(context)
-        found = dict(zip(names[1:], entries, strict=False))
-        if len(entries) > len(names) - 1:
+    elif isinstance(context, (Tensor, tuple, list)):
+        entries = [context] if isinstance(context, Tensor) else context
+        if len(entries) >= len(names):
             raise checks.type_error(
                 f"a context of at most {len(names) - 1} tensors, for {', '.join(names[1:])}",
                 f"{len(entries)}",
                 "Pass a mapping from the names of the model's arguments.",
             )
+        found = dict(zip(names[1:], entries, strict=False))
+    else:
+        raise checks.type_error(
+            "context as a tensor, a tuple or a mapping",
+            type(context).__name__,
+            "Pass a mapping from the names of the model's arguments.",
+        )
     for name in found:
         checks.name("context", name, names)
     return {name: entry for name, entry in found.items() if entry is not None}
