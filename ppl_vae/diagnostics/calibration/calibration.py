@@ -101,6 +101,7 @@ def calibration(
         program = subject.pair
         model, guide = (program.model, program.guide) if isinstance(program, Pair) else program
         reseed(derive(number, "look"), subject.device)
+        simulator = Simulator.of(model, x)
         draws = GuideDraws.look(model, guide, x, plate)
         is_one = isinstance(pair, Pair) and pair.num_examples(x) == 1
         if not draws.by_example and (context is not None or (like is None and not is_one)):
@@ -110,7 +111,6 @@ def calibration(
                 "none" if like is None else "a context, whose rows are examples",
                 "Pass it, or name the plate over the examples.",
             )
-        simulator = Simulator.of(model, x)
         parts: list[dict[str, Tensor]] = []
         for index, block in enumerate(_blocks(x, draws, num_simulations, num_draws)):
             reseed(derive(number, "simulate", index), subject.device)

@@ -38,9 +38,9 @@ def examples_like(
     """
     found = _blank(pair, count) if like is None else like
     if isinstance(pair, Pair) and isinstance(found, Tensor) and found.dim() == 1:
-        # One data set, of a pair that may take several, a row each.
-        several = found.expand(2, -1)
-        found = several[:1] if pair.num_examples(several) == 2 else found
+        row, several = found[:1].expand(2), found.expand(2, -1)
+        if (pair.num_examples(row), pair.num_examples(several)) == (1, 2):
+            found = several[:1]  # one data set of a pair that takes several, a row each
     if context is None:
         return found
     model = pair.model if isinstance(pair, Pair) else pair[0]

@@ -42,7 +42,7 @@ class Simulator:
         """Run the model on `like` and find what it observes; draws random numbers.
 
         Raises:
-                NotImplementedError: nothing is observed, or what is observed is no tensor of the
+            NotImplementedError: nothing is observed, or what is observed is no tensor of the
                 batch as it is; a factor, a plate that subsamples, latents under a mask, or an
                 argument with the name of a latent.
         """
