@@ -58,8 +58,7 @@ def calibration(
             are one, and the program runs for each.
         num_simulations: at least 2; `ppl_vae.diagnostics.simulations_needed` says how many find
             an error of some size.
-        num_draws: of the guide for each, L, at least 1; one less than a power of two makes bins
-            of equal size.
+        num_draws: of the guide for each, L, at least 1.
         context: what the model takes besides the data, such as labels, library sizes or a mask: a
             mapping from the names of its arguments, or the arguments after the first. Its rows
             are taken in turn.
