@@ -91,17 +91,20 @@ def test_evaluate_prints_writes_and_draws(run, trained):
     result = run(*words)
     assert result.exit_code == 0, result.output
     shown = ("iwae", "50 samples", "digits, split test, binarisation dynamic, 30 examples", "95%")
-    for part in (*shown, "active units of z", "mutual information"):
+    shown = (*shown, "active units of z", "mutual information")
+    for part in (*shown, "Calibration of BernoulliVAE", "1000 simulations", "least p-values"):
         assert part in " ".join(result.output.split())
     out = trained / "evaluation"
     names = {p.name for p in out.iterdir()}
     assert {"evaluation.json", "evaluation.csv", "examples.csv"} < names
+    assert {"calibration.json", "calibration.csv"} < names
     pictures = ("inputs", "reconstructions", "samples", "latent_walk", "latent_scatter", "elbo")
-    pictures = (*pictures, "evidence_gap", "posteriors")
+    pictures = (*pictures, "evidence_gap", "posteriors", "calibration")
     assert {f"{name}.png" for name in pictures} <= names
     page = (trained / "report.html").read_text()
     assert "evaluation/latent walk" in page
     assert "nll_interval_95" in page
+    assert "evaluation/calibration" in page
     assert all(path.read_bytes() == content for path, content in before.items())
     first = (out / "evaluation.json").read_bytes()
     assert run(*words).exit_code == 0
@@ -111,8 +114,11 @@ def test_evaluate_prints_writes_and_draws(run, trained):
 def test_evaluate_into_another_folder_by_quadrature(run, trained, tmp_path):
     out = tmp_path / "elsewhere"
     words = ("--method", "quadrature", "--num-examples", 3, "--split", "train")
+    words = (*words, "--num-simulations", 0)
     result = run("evaluate", trained, *words, "--out", out, "--binarize", "threshold")
     assert result.exit_code == 0, result.output
+    assert "no calibration" in result.output
+    assert not (out / "calibration.json").exists()
     summary = json.loads((out / "evaluation.json").read_text())
     assert summary["estimator"] == "quadrature"
     assert (summary["split"], summary["binarize"]) == ("train", "threshold")
@@ -125,14 +131,35 @@ def test_evaluate_a_toy(run, tmp_path):
     folder = tmp_path / "toy"
     words = ("train", "exponential-normal", "--elbo", "exact", "--epochs", 1, "--seed", 3)
     assert run(*words, "--out", folder).exit_code == 0
-    result = run("evaluate", folder, "--method", "exact")
+    result = run("evaluate", folder, "--method", "exact", "--num-simulations", 200)
     assert result.exit_code == 0, result.output
+    assert "Calibration of ExponentialNormal" in result.output
+    found = json.loads((folder / "evaluation" / "calibration.json").read_text())
+    assert found["num_simulations"] == 200
     from ppl_vae import ExponentialNormal
 
     pair = ExponentialNormal()
     x = pair.sample(5, seed=3)  # what it was trained on
     summary = json.loads((folder / "evaluation" / "evaluation.json").read_text())
     assert summary["nll"] == pytest.approx(-pair.exact.log_evidence(x).item())
+
+
+def test_evaluate_says_why_there_is_no_calibration(run, trained, monkeypatch):
+    from ppl_vae import BernoulliVAE
+
+    def of_negatives(self, likelihood, x, mask):
+        return score(self, likelihood, 1 - x, mask)
+
+    score = BernoulliVAE.score
+    monkeypatch.setattr(BernoulliVAE, "score", of_negatives)
+    words = ("--num-samples", 20, "--num-examples", 5, "--device", "cpu")
+    result = run("evaluate", trained, *words)
+    assert result.exit_code == 0, result.output
+    assert "no calibration: expected site 'x' to observe one tensor" in " ".join(
+        result.output.split()
+    )
+    assert not (trained / "evaluation" / "calibration.json").exists()
+    assert (trained / "evaluation" / "reconstructions.png").exists()
 
 
 def damaged(folder):
@@ -155,6 +182,7 @@ def other_architecture(folder):
         (None, ["--method", "exact"], "closed-form log evidence"),
         (None, ["--num-samples", "1"], "num_samples of at least 2"),
         (None, ["--num-examples", "0"], "--num-examples of at least 1"),
+        (None, ["--num-simulations", "1"], "--num-simulations, or 0 for none, of at least 2"),
         (None, ["--split", "dev"], "split as one of"),
         (None, ["--data", "digit"], "Did you mean 'digits'"),
         (None, ["--out", "{folder}/pair.json"], "folder that can be written"),

@@ -110,6 +110,9 @@ def evaluate(
         Option(help="Importance weights an example; 5000 by iwae, 32 chains by ais."),
     ] = None,
     num_examples: Annotated[int | None, Option(help="The first so many; all by default.")] = None,
+    num_simulations: Annotated[
+        int, Option(help="Data that the model makes to calibrate the guide; 0 for none.")
+    ] = 1000,
     split: Annotated[str, Option(help="train or test.")] = "test",
     data: Annotated[
         str | None, Option(help="Data set; what the run was trained on by default.")
@@ -125,12 +128,12 @@ def evaluate(
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Measure a trained pair: evidence, ELBO, active units, aggregate posterior, pictures."""
+    """Measure a trained pair: evidence, ELBO, latents, calibration of the guide, pictures."""
     from ppl_vae.cli.evaluating import evaluate_folder
     from ppl_vae.cli.jobs import Job
     from ppl_vae.report import write_report
 
-    evaluation, written = evaluate_folder(
+    evaluation, calibration, written = evaluate_folder(
         folder,
         Job(data_dir=data_dir, device=device, seed=seed, trust=trust or ()),
         data=data,
@@ -139,10 +142,15 @@ def evaluate(
         method=method,
         num_samples=num_samples,
         num_examples=num_examples,
+        num_simulations=num_simulations,
         out=out,
     )
     console = Console()
     evaluation.print(console)
+    if isinstance(calibration, str):
+        console.print(f"  {calibration}", style="dim", highlight=False)
+    else:
+        calibration.print(console)
     page = write_report(folder if out is None else written)
     console.print(f"written: {written}, {page}", highlight=False, soft_wrap=True)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ppl_vae import checks, plots
 from ppl_vae.cli.jobs import TOY_OBSERVATIONS, DataSet, Job, takes_data
 from ppl_vae.data import ImageData
-from ppl_vae.diagnostics import Evaluation, evaluate, inference_gap
+from ppl_vae.diagnostics import Calibration, Evaluation, calibration, evaluate, inference_gap
 from ppl_vae.inference import load_pair
 from ppl_vae.inference.monitoring.pictures import draw_pictures
 from ppl_vae.inference.saving.files import read_json
@@ -43,14 +43,17 @@ def evaluate_folder(
     method: str,
     num_samples: int | None,
     num_examples: int | None,
+    num_simulations: int,
     out: Path | None,
-) -> tuple[Evaluation, Path]:
+) -> tuple[Evaluation, Calibration | str, Path]:
     """Evaluate the pair in a run folder and write tables and pictures, to `out` only.
 
     None stands for the data and binarisation of the run, for all examples of the split, and for
     the folder ``evaluation`` in `folder`. `job` has the folder of the data, the device, the seed
-    and the packages that are trusted.
+    and the packages that are trusted. In place of the calibration stands why there is none.
     """
+    if num_simulations:
+        checks.count("--num-simulations, or 0 for none,", num_simulations, minimum=2)
     pair = load_pair(folder, trust=job.trust)
     if num_examples is not None:
         checks.count("--num-examples", num_examples)
@@ -81,7 +84,27 @@ def evaluate_folder(
         )
     evaluation.save(out)
     _draw(pair, examples, folder, out, job.seed, job.device)
-    return evaluation, out
+    return evaluation, _calibration(pair, examples, out, num_simulations, job), out
+
+
+def _calibration(
+    pair: Pair, examples: DataSet | Tensor, out: Path, num_simulations: int, job: Job
+) -> Calibration | str:
+    """Write the calibration of the guide, with the labels and sizes of the examples."""
+    if not num_simulations:
+        return "no calibration: no simulations"
+    like: Any = examples
+    if not isinstance(examples, Tensor):
+        with seeded(derive(job.seed, "shape")):
+            like = examples.batch(slice(0, num_simulations), dtype=pair.dtype)
+    try:
+        found = calibration(
+            pair, num_simulations=num_simulations, like=like, seed=job.seed, device=job.device
+        )
+    except (NotImplementedError, ValueError) as error:
+        return f"no calibration: {' '.join(str(error).split())}"
+    found.save(out)
+    return found
 
 
 def _trained_on(folder: Path) -> dict[str, str]:

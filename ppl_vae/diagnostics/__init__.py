@@ -3,6 +3,9 @@
 from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits, active_units
 from ppl_vae.diagnostics.aggregate.posterior import aggregate_normals, aggregate_posterior
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
+from ppl_vae.diagnostics.calibration.calibration import calibration
+from ppl_vae.diagnostics.calibration.power import calibration_power, simulations_needed
+from ppl_vae.diagnostics.calibration.result import Calibration
 from ppl_vae.diagnostics.check.elbo import assert_elbo, check_elbo
 from ppl_vae.diagnostics.check.kl import check_kl
 from ppl_vae.diagnostics.check.verdict import ElboCheck, Finding
@@ -28,6 +31,7 @@ __all__ = [
     "ActiveUnits",
     "AggregatePosterior",
     "BidirectionalEvidence",
+    "Calibration",
     "ElboCheck",
     "ElboComparison",
     "ElboLedger",
@@ -40,6 +44,8 @@ __all__ = [
     "aggregate_normals",
     "aggregate_posterior",
     "bidirectional_evidence",
+    "calibration",
+    "calibration_power",
     "assert_elbo",
     "check_elbo",
     "check_kl",
@@ -51,4 +57,5 @@ __all__ = [
     "integrate_evidence",
     "log_evidence",
     "monte_carlo_kl",
+    "simulations_needed",
 ]

@@ -13,11 +13,13 @@ Nothing here knows torch or a pair, so every function serves any model's numbers
 | posterior against guide, two latent dimensions | `posterior_plane` |
 | evidence gap, a bar an image | `evidence_gap` |
 | gradient variances by estimator | `gradient_variance_bars` |
+| ranks of simulated latents | `rank_ecdf` |
 """
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ppl_vae.plots.calibration import rank_ecdf
 from ppl_vae.plots.curves import elbo_history, gradient_variance_bars, posterior_against_guide
 from ppl_vae.plots.figure import (
     BLUE,
@@ -60,6 +62,7 @@ __all__ = [
     "posterior_against_guide",
     "posterior_plane",
     "principal_components",
+    "rank_ecdf",
     "reconstructions",
     "save",
     "subplots",
