@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ppl_vae import plots
 from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
 from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 from ppl_vae.diagnostics.evidence.result import Evidence
+from ppl_vae.diagnostics.verdicts import judge
+from ppl_vae.diagnostics.worst import WorstExamples
 from ppl_vae.inference.saving.files import write_json, write_text
 from ppl_vae.inference.saving.run_folder import make_writable
 
@@ -33,6 +36,7 @@ class Evaluation:
         active_units: by the latents' names, or None where there are none to count.
         aggregate: the aggregate posterior, or None where it is not measured.
         notes: why something is None.
+        worst: the images of the least evidence; None unless the pair is of images.
     """
 
     pair: str
@@ -41,6 +45,12 @@ class Evaluation:
     active_units: dict[str, ActiveUnits] | None
     aggregate: AggregatePosterior | None
     notes: tuple[str, ...] = ()
+    worst: WorstExamples | None = None
+
+    @property
+    def conclusions(self) -> list[str]:
+        """What the numbers say, in sentences that their intervals support."""
+        return judge(self.evidence, self.gap, self.active_units or {}, self.aggregate)
 
     @property
     def average_elbo(self) -> Estimate[float]:
@@ -124,11 +134,15 @@ class Evaluation:
             "elbo_standard_error": self.average_elbo.standard_error,
             "active_units": {n: u.count for n, u in (self.active_units or {}).items()},
             "warning": evidence.warning,
+            "conclusions": self.conclusions,
             "notes": list(self.notes),
         }
 
     def save(self, folder: str | Path) -> Path:
         """Write ``evaluation.json``, ``evaluation.csv`` (averages) and ``examples.csv``.
+
+        Where they are measured, ``aggregate_posterior.csv`` (by latent dimension) and
+        ``worst.png`` (the ten images of the least evidence, above their reconstructions) too.
 
         Raises:
             PermissionError: the folder cannot be written.
@@ -138,6 +152,11 @@ class Evaluation:
         write_json(folder / "evaluation.json", self.to_json())
         write_text(folder / "evaluation.csv", self.summary().to_csv())
         write_text(folder / "examples.csv", self.to_dataframe().to_csv())
+        if self.aggregate is not None:
+            table = self.aggregate.to_dataframe()
+            write_text(folder / "aggregate_posterior.csv", table.to_csv())
+        if self.worst is not None:
+            plots.save(self.worst.plot(), folder / "worst.png")
         return folder
 
     def _remarks(self) -> list[str]:
