@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from ppl_vae.diagnostics.comparison.conclusions import conclusions, least_work, listed
+from ppl_vae.diagnostics.comparison.verdict.sentences import conclusions, least_work, listed
 from ppl_vae.diagnostics.comparison.row import Row
-from ppl_vae.diagnostics.comparison.work import Work, comparable, relative_work
+from ppl_vae.diagnostics.comparison.verdict.work import Work, comparable, relative_work
 from ppl_vae.diagnostics.estimate import Estimate
 
 

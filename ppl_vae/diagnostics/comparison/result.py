@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ppl_vae import checks, plots
-from ppl_vae.diagnostics.comparison.conclusions import conclusions
 from ppl_vae.diagnostics.comparison.replicates import OVERALL
 from ppl_vae.diagnostics.comparison.row import Z_LIMIT, Row
-from ppl_vae.diagnostics.comparison.work import comparable, groups_of, relative_work
+from ppl_vae.diagnostics.comparison.verdict.sentences import conclusions
+from ppl_vae.diagnostics.comparison.verdict.work import comparable, groups_of, relative_work
 from ppl_vae.diagnostics.estimate import counted
 from ppl_vae.inference.saving.files import write_json
 

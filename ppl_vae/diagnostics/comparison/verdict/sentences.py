@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ppl_vae.diagnostics.comparison.replicates import OVERALL
 from ppl_vae.diagnostics.comparison.row import Row
-from ppl_vae.diagnostics.comparison.work import Work, comparable, groups_of, relative_work
+from ppl_vae.diagnostics.comparison.verdict.work import Work, comparable, groups_of, relative_work
 
 FIRST_CHOICE = "trace"  # what most people would use without a comparison
 
