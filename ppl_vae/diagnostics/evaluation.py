@@ -16,13 +16,15 @@ from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
 from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 from ppl_vae.diagnostics.evidence.result import Evidence
-from ppl_vae.diagnostics.verdicts import judge
+from ppl_vae.diagnostics.verdicts import NORMAL_95, judge
 from ppl_vae.diagnostics.worst import WorstExamples
 from ppl_vae.inference.saving.files import write_json, write_text
 from ppl_vae.inference.saving.run_folder import make_writable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_CAPTION = "per example, nats"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,15 +100,28 @@ class Evaluation:
                 rows.append((name.replace("_", " ").replace("kl", "KL"), mean, error))
         return rows
 
+    def _printed(self) -> list[tuple[str, str, str]]:
+        """Return name, value with its error, and 95% interval of every average."""
+        found = []
+        for name, value, error in self._rows():
+            if not error:
+                found.append((name, f"{value:.6g}", "-"))
+                continue
+            half = NORMAL_95 * error
+            places = min(max(0, 1 - math.floor(math.log10(half))), 9) if math.isfinite(half) else 0
+            ends = (f"{value + sign * half:.{places}f}" for sign in (-1, 1))
+            found.append((name, plus_minus(value, error), " to ".join(ends)))
+        return found
+
     def print(self, console: Console | None = None) -> None:
         """Print the evidence with all that belongs to it, and the averages as a table."""
         console = console or Console()
         console.print(self.pair, style="bold", highlight=False)
         console.print(self.evidence.describe(), highlight=False)
-        table = Table("quantity", title="per example, nats", title_justify="left")
+        table = Table("quantity", title=_CAPTION, title_justify="left")
         table.add_column("value", justify="right")
-        for name, value, error in self._rows():
-            table.add_row(name, f"{value:.6g}" if error is None else plus_minus(value, error))
+        for name, value, _ in self._printed():
+            table.add_row(name, value)
         console.print(table)
         for note in self._remarks():
             console.print(f"  {note}", style="dim", highlight=False)
@@ -135,6 +150,13 @@ class Evaluation:
             "active_units": {n: u.count for n, u in (self.active_units or {}).items()},
             "warning": evidence.warning,
             "conclusions": self.conclusions,
+            "tables": [
+                {
+                    "caption": _CAPTION,
+                    "header": ["quantity", "value", "95% interval"],
+                    "rows": self._printed(),
+                }
+            ],
             "notes": list(self.notes),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits
@@ -68,8 +69,11 @@ def _of_units(site: str, units: ActiveUnits) -> str:
 
 def _interval(value: Estimate[float]) -> str:
     half = NORMAL_95 * value.standard_error
-    low, high = value.mean - half, value.mean + half
-    return f" (95% interval {low:.6g} to {high:.6g})" if half > 0 else ""
+    if not (math.isfinite(half) and half > 0):
+        return ""
+    places = max(0, 1 - math.floor(math.log10(half)))  # two digits of its half width
+    low, high = (f"{end:.{places}f}" for end in (value.mean - half, value.mean + half))
+    return f" (95% interval {low} to {high})"
 
 
 def _by(evidence: Evidence) -> str:

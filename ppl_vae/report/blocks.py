@@ -62,7 +62,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences, one an entry; `tone` is ``verdict``, ``note`` or ``problem``."""
+    """Sentences, one an entry; `tone` is ``verdict``, ``note`` or ``text``."""
 
     kind: ClassVar[str] = "sentences"
     lines: Sequence[str]

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ppl_vae.report.scales import nice_ticks, padded, path, thinned
+from ppl_vae.report.scales import log_ticks, nice_ticks, padded, path, thinned
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,15 @@ def line_chart(
         else f"{name} {y[0]:.4g}, one point"
         for name, (_, y) in points.items()
     ]
-    ticks = [(t, 100 * (top - t) / (top - bottom)) for t in nice_ticks(bottom, top)]
+    across = nice_ticks(left, right, 6)
+    if all(np.array_equal(x, np.round(x)) for x, _ in points.values()):
+        across = [t for t in across if t == round(t)]
     return LineChart(
         caption,
         f"Curves of {y_label} by {x_label}: {'; '.join(told)}.",
         lines,
-        [Tick(100 * (t - left) / (right - left), f"{t:g}") for t in nice_ticks(left, right, 6)],
-        [Tick(at, f"{t:g}") for t, at in ticks],
+        [Tick(100 * (t - left) / (right - left), f"{t:g}") for t in across],
+        [Tick(100 * (top - t) / (top - bottom), f"{t:g}") for t in nice_ticks(bottom, top)],
         x_label,
         y_label,
     )
@@ -159,13 +161,13 @@ def ratio_chart(
         Dots(
             name,
             [(place(ratio), place(bottom), place(top), 0)],
-            f"{ratio:.3g}" if bottom == top else f"{ratio:.3g} ({bottom:.2g} to {top:.2g})",
+            _plain(ratio)
+            if bottom == top
+            else f"{_plain(ratio)} ({_plain(bottom)} to {_plain(top)})",
         )
         for name, ratio, bottom, top in rows
     ]
-    step = max(1, round((high - low) / 4))
-    decades = range(math.ceil(low), math.floor(high) + 1, step)
-    ticks = [Tick(place(10.0**d), f"{10.0**d:g}") for d in decades]
+    ticks = [Tick(place(value), _plain(value)) for value in log_ticks(low, high)]
     return DotChart(caption, alt, shown, ticks, x_label, [place(1.0)])
 
 
@@ -178,7 +180,7 @@ def score_chart(
     alt: str,
     x_label: str,
 ) -> DotChart:
-    """Return rows of (name, z-scores) between lines at +- `limit`; what lies far off is clipped."""
+    """Return rows of (name, z-scores) between lines at +- `limit`; far ones are clipped."""
     end = 1.4 * limit
 
     def place(value: float) -> float:
@@ -215,3 +217,8 @@ def histogram(values: ArrayLike, *, x_label: str, caption: str) -> Histogram | N
         f"{found.max():.4g} with the median at {middle:.4g}."
     )
     return Histogram(caption, alt, bars, ticks, x_label, int(counts.max()))
+
+
+def _plain(value: float) -> str:
+    """Return three digits of a number, without an exponent where it is not far from 1."""
+    return f"{float(f'{value:.3g}'):,.10g}" if 1e-3 < value < 1e6 else f"{value:.2g}"

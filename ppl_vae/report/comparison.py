@@ -108,7 +108,7 @@ def _score_chart(numbers: pd.DataFrame | None) -> list[object]:
             rows,
             limit=_Z_LIMIT,
             legend=("value", "gradient"),
-            caption="Bias of value and gradient in standard errors; dashed, where it is called one",
+            caption="Bias of value and gradient; beyond a dashed line it is called one",
             alt=f"Dots of each estimator's bias around 0, with a limit at {_Z_LIMIT}: {told}.",
             x_label="standard errors",
         )

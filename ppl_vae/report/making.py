@@ -21,7 +21,8 @@ def making(results: Results, config: dict[str, Any]) -> Section:
     found = [results.object("provenance.json") for _ in range(count)]
     commands = [str(record["command"]) for record in found if record.get("command")]
     if commands:
-        section.blocks.append(Sentences(["These commands repeat it:"]))
+        which = "This command repeats" if len(commands) == 1 else "These commands repeat"
+        section.blocks.append(Sentences([f"{which} it:"], "text"))
         section.blocks += [Code(command) for command in commands]
     facts: list[tuple[str, str]] = []
     first = found[0] if found else {}
@@ -35,7 +36,7 @@ def making(results: Results, config: dict[str, Any]) -> Section:
         section.blocks.append(Facts(facts))
     elif results.is_comparison or config:
         section.blocks.append(
-            Sentences(["Versions, hardware and command were not recorded with these results."])
+            Sentences(["Versions, hardware and command were not recorded with these."], "text")
         )
     rows = [[Cell(name), Cell(value)] for name, value in flat(config) if "versions" not in name]
     if rows:

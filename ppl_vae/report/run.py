@@ -13,7 +13,7 @@ from ppl_vae.report.charts import line_chart
 from ppl_vae.report.comparison import printed_tables
 from ppl_vae.report.folders import Results
 from ppl_vae.report.making import texts
-from ppl_vae.report.tables import per_example, short_or_summary, whole
+from ppl_vae.report.tables import numbers, per_example, short_or_summary, whole
 
 _PROTOCOL = {
     "estimator": "estimator",
@@ -24,7 +24,6 @@ _PROTOCOL = {
     "num_examples": "examples",
     "nll_monte_carlo_error": "Monte Carlo error (nats)",
 }
-_ELBOS = ("train_elbo", "test_elbo")
 
 
 @dataclass
@@ -104,9 +103,8 @@ class Run:
         table = self.metrics
         if table is None or f"{which}_elbo" not in table:
             return pd.Series(dtype=float)
-        values = pd.to_numeric(table[f"{which}_elbo"], errors="coerce")
-        values.index = _epochs(table)
-        return values.dropna()
+        values = numbers(table, f"{which}_elbo")
+        return values.set_axis(_epochs(table)).dropna()
 
 
 def run_sections(results: Results) -> tuple[Run, list[Section]]:
@@ -123,7 +121,9 @@ def run_sections(results: Results) -> tuple[Run, list[Section]]:
     curve = _elbo_chart(run)
     if curve:
         results.drawn("elbo")  # the same as a picture
-    key = [*curve, *results.drawn("reconstructions")] or results.drawn("posterior")
+    key: list[object] = [*curve, *results.drawn("reconstructions")] or [
+        *results.drawn("posterior")
+    ]
     main: list[object] = list(printed_tables(run.evaluation, results))
     if not main and averages is not None:
         main.append(whole(averages, "Averages over the examples"))
@@ -138,9 +138,7 @@ def run_sections(results: Results) -> tuple[Run, list[Section]]:
         evidence += per_example(run.examples, results.link(examples))
     evidence += results.drawn("worst", "evidence_gap")
     sites = results.table("sites.csv")
-    ledger = (
-        [] if sites is None else [whole(sites, "How the training's estimator treats each site")]
-    )
+    ledger = [] if sites is None else [whole(sites, "How the training treats each site")]
     return run, [
         Section("At a glance", key),
         Section("What was measured", main),
@@ -169,21 +167,21 @@ def _training(run: Run, results: Results) -> list[object]:
     table = run.metrics
     if table is None:
         return []
-    numbers = table.drop(columns=["epoch"], errors="ignore").select_dtypes("number")
+    recorded = table.drop(columns=["epoch"], errors="ignore").select_dtypes("number")
     found: list[object] = []
-    parts = [n for n in numbers.columns if n == "log_likelihood" or n.startswith("kl.")]
+    parts = [n for n in recorded.columns if n == "log_likelihood" or n.startswith("kl.")]
     for name in parts:
         word = "log likelihood" if name == "log_likelihood" else f"KL of {name[3:]}"
         chart = line_chart(
-            {word: (_epochs(table), numbers[name])},
+            {word: (_epochs(table), recorded[name])},
             x_label="epoch",
             y_label=f"{word} per example (nats)",
             caption=f"{word} per example by epoch",
         )
         found += [chart] if chart else []
     rows = []
-    for name in numbers.columns:
-        values = numbers[name].dropna()
+    for name in recorded.columns:
+        values = recorded[name].dropna()
         if len(values):
             picked = (values.iloc[0], values.iloc[-1], values.min(), values.max())
             rows.append([Cell(name.replace("_", " ")), *(Cell.of(f"{v:.6g}") for v in picked)])
@@ -225,7 +223,7 @@ def _calibration(results: Results) -> list[object]:
 
 def _epochs(table: pd.DataFrame) -> pd.Index:
     if "epoch" in table:
-        return pd.Index(pd.to_numeric(table["epoch"], errors="coerce").fillna(0).astype(int))
+        return pd.Index(numbers(table, "epoch").fillna(0).astype(int))
     return pd.RangeIndex(1, len(table) + 1)
 
 

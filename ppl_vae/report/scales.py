@@ -19,6 +19,15 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers whose decimal logarithms lie from `low` to `high`."""
+    factors = (1, 2, 5) if high - low < 2.5 else (1,)
+    step = max(1, round((high - low) / 4))
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    values = [f * 10.0**d for d in decades if d % step == 0 for f in factors]
+    return [v for v in values if low - 1e-9 <= math.log10(v) <= high + 1e-9]
+
+
 def padded(values: NDArray[np.floating]) -> tuple[float, float]:
     """Return the ends of an axis with some room at either end."""
     low, high = float(values.min()), float(values.max())

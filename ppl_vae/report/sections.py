@@ -69,8 +69,8 @@ def _comparison_lead(found: dict[str, Any]) -> str:
     marks = found.get("marks")
     count = f"{len(marks)} " if isinstance(marks, dict) else ""
     return (
-        f"{count}ELBO estimators on {found.get('pair')}, with {found['num_replicates']} gradients "
-        f"of each, in {found.get('dtype')} on {found.get('device')}."
+        f"{count}ELBO estimators, with {found['num_replicates']} gradients of each, "
+        f"in {found.get('dtype')} on {found.get('device')}."
     )
 
 

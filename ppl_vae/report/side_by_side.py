@@ -9,6 +9,7 @@ from ppl_vae.report.blocks import Cell, Section, Sentences, Table
 from ppl_vae.report.charts import line_chart
 from ppl_vae.report.run import Run
 from ppl_vae.report.sections import Subject
+from ppl_vae.report.tables import numbers
 
 NORMAL_95 = 1.959964
 _SAME = ("data", "split", "binarize", "num_examples", "estimator", "num_samples")
@@ -73,10 +74,9 @@ def verdicts(runs: Sequence[Run]) -> list[str]:
 
 
 def _mean(run: Run) -> float | None:
-    table = run.examples
-    if table is None or "log_evidence" not in table or table["log_evidence"].dtype.kind != "f":
+    if run.examples is None or "log_evidence" not in run.examples:
         return None
-    mean = float(table["log_evidence"].mean())
+    mean = float(numbers(run.examples, "log_evidence").mean(skipna=False))
     return mean if math.isfinite(mean) else None
 
 
@@ -86,8 +86,8 @@ def _difference(first: Run, second: Run) -> tuple[float, float]:
         return 0.0, math.inf
     if len(first.examples) != len(second.examples) or len(first.examples) < 2:
         return 0.0, math.inf
-    gap = first.examples["log_evidence"].to_numpy() - second.examples["log_evidence"].to_numpy()
-    half = NORMAL_95 * float(gap.std(ddof=1)) / math.sqrt(len(gap))
+    gap = numbers(first.examples, "log_evidence") - numbers(second.examples, "log_evidence")
+    half = NORMAL_95 * float(gap.std()) / math.sqrt(len(gap))
     return float(gap.mean()), half if math.isfinite(half) else math.inf
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -15,9 +16,15 @@ NUM_WORST = 10
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
+def numbers(table: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column as numbers, NaN where it holds none."""
+    column: Any = pd.to_numeric(table[name], errors="coerce")
+    return column.astype(float)
+
+
 def whole(table: pd.DataFrame, caption: str, link: str = "") -> Table:
     """Return all of a table; truths read yes and no."""
-    columns = [_cells(table[name]) for name in table.columns]
+    columns = [_cells(column) for _, column in table.items()]
     return Table(caption, _words(table.columns), list(zip(*columns, strict=True)), link)
 
 

@@ -24,7 +24,7 @@ def test_the_evidence_with_its_interval():
     first = judge(evidence(), CLEAR, {}, None)[0]
     assert first == (
         "The mean log evidence is at least -10 nats an example "
-        "(95% interval -11.1316 to -8.86841), by iwae with 50 samples, of 4 examples."
+        "(95% interval -11.1 to -8.9), by iwae with 50 samples, of 4 examples."
     )
     assert "evidence is -10 nats" in judge(evidence("exact"), CLEAR, {}, None)[0]
     assert "in closed form" in judge(evidence("exact"), CLEAR, {}, None)[0]
