@@ -9,9 +9,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from ppl_vae import checks
 from ppl_vae.report.blocks import numbered
+from ppl_vae.report.contents.side_by_side import side_by_side
+from ppl_vae.report.contents.subject import Subject, subject
 from ppl_vae.report.folders import Results, results_in
-from ppl_vae.report.sections import Subject, subject
-from ppl_vae.report.side_by_side import side_by_side
 
 NAME = "report.html"
 

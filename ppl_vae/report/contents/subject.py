@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ppl_vae.report.blocks import Section
-from ppl_vae.report.comparison import comparison_sections
+from ppl_vae.report.contents.comparison import comparison_sections
+from ppl_vae.report.contents.making import making, texts
+from ppl_vae.report.contents.run import Run, run_sections
 from ppl_vae.report.folders import Results
-from ppl_vae.report.making import making, texts
-from ppl_vae.report.run import Run, run_sections
 from ppl_vae.report.tables import short_or_summary
 
 

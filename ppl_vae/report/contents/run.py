@@ -10,9 +10,9 @@ import pandas as pd
 from ppl_vae.report.blocks import Cell, Facts, Section, Sentences, Table
 from ppl_vae.report.captions import IMAGES, LATENTS
 from ppl_vae.report.charts import line_chart
-from ppl_vae.report.comparison import printed_tables
+from ppl_vae.report.contents.comparison import printed_tables
+from ppl_vae.report.contents.making import texts
 from ppl_vae.report.folders import Results
-from ppl_vae.report.making import texts
 from ppl_vae.report.tables import numbers, per_example, short_or_summary, whole
 
 _PROTOCOL = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ppl_vae.report.blocks import Cell, Section, Sentences, Table
 from ppl_vae.report.charts import line_chart
-from ppl_vae.report.run import Run
-from ppl_vae.report.sections import Subject
+from ppl_vae.report.contents.run import Run
+from ppl_vae.report.contents.subject import Subject
 from ppl_vae.report.tables import numbers
 
 NORMAL_95 = 1.959964
@@ -86,7 +87,7 @@ def _difference(first: Run, second: Run) -> tuple[float, float]:
         return 0.0, math.inf
     if len(first.examples) != len(second.examples) or len(first.examples) < 2:
         return 0.0, math.inf
-    gap = numbers(first.examples, "log_evidence") - numbers(second.examples, "log_evidence")
+    gap: Any = numbers(first.examples, "log_evidence") - numbers(second.examples, "log_evidence")
     half = NORMAL_95 * float(gap.std()) / math.sqrt(len(gap))
     return float(gap.mean()), half if math.isfinite(half) else math.inf
 

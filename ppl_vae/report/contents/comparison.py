@@ -9,8 +9,8 @@ import pandas as pd
 
 from ppl_vae.report.blocks import Cell, Section, Sentences, Table
 from ppl_vae.report.charts import ratio_chart, score_chart
+from ppl_vae.report.contents.making import texts
 from ppl_vae.report.folders import Results
-from ppl_vae.report.making import texts
 from ppl_vae.report.tables import short_or_summary, whole
 
 _MARKS = {"no bias seen": ("✓", "good"), "biased": ("✗", "bad"), "not tested": ("–", "open")}  # noqa: RUF001
