@@ -62,7 +62,8 @@ def _of_units(site: str, units: ActiveUnits) -> str:
     if units.count == 0:
         return f"No unit of {site} is active, of {total}: its mean hardly depends on the data."
     if units.count == total:
-        return f"All {total} units of {site} are active." if total > 1 else f"{site} is active."
+        every = {1: f"{site} is", 2: f"Both units of {site} are"}
+        return f"{every.get(total, f'All {total} units of {site} are')} active."
     verb = "is" if units.count == 1 else "are"
     return f"{units.count} of {total} units of {site} {verb} active."
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from ppl_vae.diagnostics.comparison.verdict.sentences import conclusions, least_work, listed
 from ppl_vae.diagnostics.comparison.row import Row
+from ppl_vae.diagnostics.comparison.verdict.sentences import conclusions, least_work, listed
 from ppl_vae.diagnostics.comparison.verdict.work import Work, comparable, relative_work
 from ppl_vae.diagnostics.estimate import Estimate
 

@@ -47,7 +47,8 @@ def printed_tables(found: Mapping[str, Any], results: Results) -> list[Table]:
     """Return the tables that a result saved as it prints them, the first with its marks."""
     marks = found.get("marks")
     shown: list[Table] = []
-    for entry in found.get("tables") or []:
+    entries = found.get("tables") or []
+    for entry in entries if isinstance(entries, list) else [None]:
         try:
             header = [str(name) for name in entry["header"]]
             rows = [[Cell.of(str(text)) for text in line] for line in entry["rows"]]
