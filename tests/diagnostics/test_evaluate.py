@@ -125,6 +125,9 @@ def test_what_is_printed_and_saved(tmp_path):
     averages = pd.read_csv(tmp_path / "here" / "evaluation.csv", index_col=0)
     assert averages.loc["NLL", "value"] == pytest.approx(-table["log_evidence"].mean())
     assert summary["conclusions"] == found.conclusions
+    printed = {name: ends for name, _, ends in summary["tables"][0]["rows"]}
+    low, high = map(float, printed["NLL"].split(" to "))
+    assert (low, high) == pytest.approx(found.evidence.interval, abs=0.05 * (high - low))
     units = pd.read_csv(tmp_path / "here" / "aggregate_posterior.csv", index_col="dimension")
     assert units["active"].sum() == found.active_units["z"].count
     assert (tmp_path / "here" / "worst.png").stat().st_size > 500
