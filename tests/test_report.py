@@ -107,6 +107,26 @@ def test_a_run_shows_training_evidence_and_its_worst_examples(tmp_path):
     )
 
 
+def test_a_run_says_how_it_was_made(tmp_path):
+    run(tmp_path)
+    for folder, command in ((tmp_path, "train a"), (tmp_path / "evaluation", "evaluate b")):
+        record = {"command": f"ppl-vae {command}", "hardware": {"processor": "ours"}}
+        (folder / "provenance.json").write_text(json.dumps(record))
+    (tmp_path / "train.toml").write_text('pair = "bernoulli-vae"\n')
+    page = Text(write_report(tmp_path))
+    assert page.text.index("ppl-vae train a") < page.text.index("ppl-vae evaluate b")
+    assert "train.toml holds the training's options" in page.text
+    options = next(t for t in page.tables if t[0] == ["option", "value"])
+    assert ["batch_size", "8"] in options
+    assert "not recorded" not in page.text
+
+
+def test_what_was_not_recorded_is_said(tmp_path):
+    comparison(tmp_path)
+    (tmp_path / "provenance.json").unlink()
+    assert "Versions, hardware and command were not recorded" in Text(write_report(tmp_path)).text
+
+
 def test_words_of_others_stay_words(tmp_path):
     comparison(tmp_path, name=WICKED)
     pd.DataFrame({WICKED: [WICKED, "b"]}).to_csv(tmp_path / "more.csv", index=False)

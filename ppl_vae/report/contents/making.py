@@ -44,9 +44,7 @@ def making(results: Results, config: dict[str, Any]) -> Section:
     path = results.find("train.toml")
     if path is not None:
         section.blocks.append(
-            Sentences(
-                [f"{path.name} holds the options of the training in a file that repeats it."]
-            )
+            Sentences([f"{path.name} holds the training's options, and repeats it."], "text")
         )
     return section
 
