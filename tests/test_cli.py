@@ -1,9 +1,11 @@
+import html
 import json
 import os
 import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 from saved import change_pair
 from typer.testing import CliRunner
@@ -45,9 +47,18 @@ def test_compare_prints_and_writes(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert "closed form" in result.output
     assert (tmp_path / "exponential-normal" / "comparison.csv").exists()
+    assert f"written: {tmp_path / 'report.html'}" in result.output.replace("\n", "")
     page = (tmp_path / "report.html").read_text()
     assert "<table" in page
     assert "data:image/png;base64," in page
+    found = json.loads((tmp_path / "exponential-normal" / "provenance.json").read_text())
+    words = ["ppl-vae", "compare", "exponential-normal", "--replicates", "50", "--out"]
+    assert found["command"].split()[:6] == words
+    assert found["command"].endswith("--device cpu")
+    assert found["seed"] == 0
+    assert {"ppl_vae", "torch", "pyro", "python"} <= set(found["versions"])
+    assert found["hardware"]["device"] == "cpu"
+    assert html.escape(found["command"]) in page
 
 
 def test_train_then_compare_the_checkpoint_then_resume(run, tmp_path):
@@ -62,11 +73,14 @@ def test_train_then_compare_the_checkpoint_then_resume(run, tmp_path):
     assert run(*words, "--epochs", 2, "--resume").exit_code == 0
     assert len((folder / "metrics.csv").read_text().splitlines()) == 3
     assert json.loads((folder / "config.json").read_text())["num_epochs"] == 2
+    assert "after 2 epochs" in (folder / "report.html").read_text()
     result = run("compare", "--checkpoint", folder, "--replicates", 10, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "BernoulliVAE, 64 examples" in result.output
-    assert run("report", folder).exit_code == 0
-    assert "elbo" in (folder / "report.html").read_text()
+    result = run("report", folder, folder, "--out", tmp_path / "two.html")
+    assert result.exit_code == 0
+    assert result.output == f"written: {tmp_path / 'two.html'}\n"
+    assert "Side by side" in (tmp_path / "two.html").read_text()
 
 
 @pytest.fixture
@@ -102,9 +116,17 @@ def test_evaluate_prints_writes_and_draws(run, trained):
     pictures = (*pictures, "evidence_gap", "posteriors", "calibration")
     assert {f"{name}.png" for name in pictures} <= names
     page = (trained / "report.html").read_text()
-    assert "evaluation/latent walk" in page
-    assert "nll_interval_95" in page
-    assert "evaluation/calibration" in page
+    for part in (
+        "BernoulliVAE on digits",
+        "95% interval",
+        "ppl-vae evaluate",
+        "closed form",
+        "calibration",
+    ):
+        assert part in page
+    sites = pd.read_csv(out / "sites.csv", index_col="site")
+    assert sites.loc["z", ["estimator", "how"]].tolist() == ["trace-mean-field", "closed form"]
+    assert {"worst.png", "aggregate_posterior.csv", "provenance.json"} <= names
     assert all(path.read_bytes() == content for path, content in before.items())
     first = (out / "evaluation.json").read_bytes()
     assert run(*words).exit_code == 0

@@ -29,6 +29,7 @@ Trust = Annotated[list[str] | None, Option(help="Package whose pairs may be load
 @app.command()
 @reports_errors
 def compare(
+    context: typer.Context,
     pairs: Annotated[
         list[str] | None,
         Argument(metavar="[PAIR]...", help="Pairs to compare on; see `ppl-vae list`."),
@@ -64,6 +65,7 @@ def compare(
 
     from ppl_vae import checks, compare_elbos
     from ppl_vae.cli.jobs import Job, prepared, takes_data
+    from ppl_vae.cli.provenance import record
     from ppl_vae.inference.saving.run_folder import make_writable
     from ppl_vae.models import MODELS
     from ppl_vae.report import write_report
@@ -93,6 +95,7 @@ def compare(
         console.print()
         if out is not None:
             result.save(out / name)
+            record(out / name, context, result.device)
     if out is not None:
         console.print(f"written: {write_report(out)}", highlight=False, soft_wrap=True)
 
@@ -103,6 +106,7 @@ app.command()(train)
 @app.command()
 @reports_errors
 def evaluate(
+    context: typer.Context,
     folder: Annotated[Path, Argument(metavar="DIR", help="Folder of a trained pair.")],
     method: Annotated[str, Option(help="iwae, quadrature, ais or exact.")] = "iwae",
     num_samples: Annotated[
@@ -129,8 +133,10 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Measure a trained pair: evidence, ELBO, latents, calibration of the guide, pictures."""
+    from ppl_vae import devices
     from ppl_vae.cli.evaluating import evaluate_folder
     from ppl_vae.cli.jobs import Job
+    from ppl_vae.cli.provenance import record
     from ppl_vae.report import write_report
 
     evaluation, calibration, written = evaluate_folder(
@@ -151,6 +157,7 @@ def evaluate(
         console.print(f"  {calibration}", style="dim", highlight=False)
     else:
         calibration.print(console)
+    record(written, context, str(devices.resolve(device)))
     page = write_report(folder if out is None else written)
     console.print(f"written: {written}, {page}", highlight=False, soft_wrap=True)
 
@@ -176,14 +183,18 @@ def explain(
 @app.command()
 @reports_errors
 def report(
-    folder: Annotated[Path, Argument(metavar="DIR", help="A run or comparison folder.")],
+    folders: Annotated[list[Path], Argument(metavar="DIR...", help="Run or comparison folders.")],
     *,
+    out: Annotated[
+        Path | None,
+        Option(help="The page; report.html in DIR, or here if there are several, by default."),
+    ] = None,
     open_page: Annotated[bool, Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Show a folder of results as one self-contained HTML page."""
+    """Show a folder of results, or several side by side, as one self-contained HTML page."""
     from ppl_vae.report import write_report
 
-    page = write_report(folder)
+    page = write_report(*folders, out=out)
     print(f"written: {page}")
     if open_page:
         webbrowser.open(page.resolve().as_uri())

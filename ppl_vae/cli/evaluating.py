@@ -16,12 +16,20 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ppl_vae import checks, plots
-from ppl_vae.cli.jobs import TOY_OBSERVATIONS, DataSet, Job, takes_data
+from ppl_vae.cli.jobs import COMPARED_EXAMPLES, TOY_OBSERVATIONS, DataSet, Job, takes_data
 from ppl_vae.data import ImageData
-from ppl_vae.diagnostics import Calibration, Evaluation, calibration, evaluate, inference_gap
+from ppl_vae.diagnostics import (
+    Calibration,
+    Evaluation,
+    calibration,
+    evaluate,
+    explain_elbo,
+    inference_gap,
+)
+from ppl_vae.elbos import ESTIMATORS, make
 from ppl_vae.inference import load_pair
 from ppl_vae.inference.monitoring.pictures import draw_pictures
-from ppl_vae.inference.saving.files import read_json
+from ppl_vae.inference.saving.files import read_json, write_text
 from ppl_vae.inference.saving.run_folder import make_writable
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, seeded
@@ -83,6 +91,7 @@ def evaluate_folder(
             progress=progress,
         )
     evaluation.save(out)
+    _explain(pair, examples, trained_on.get("elbo"), out, job.seed)
     _draw(pair, examples, folder, out, job.seed, job.device)
     return evaluation, _calibration(pair, examples, out, num_simulations, job), out
 
@@ -117,7 +126,28 @@ def _trained_on(folder: Path) -> dict[str, str]:
     name = re.match(r"(?:Image|Array)Data\(([^,]+),", text)
     binarize = re.search(r"binarize=(\w+)", text)
     settings = {"data": name and name[1], "binarize": binarize and binarize[1]}
+    settings["elbo"] = config.get("elbo")
     return {k: v for k, v in settings.items() if v} | {"seed": str(config.get("seed", 0))}
+
+
+def _explain(
+    pair: Pair, examples: DataSet | Tensor, elbo: str | None, out: Path, seed: int
+) -> None:
+    """Write what the estimator of the training does with each site, where it is one of ours."""
+    names = {name: name for name in ESTIMATORS}
+    names |= {entry.cls.__name__: name for name, entry in ESTIMATORS.items()}
+    if elbo not in names:
+        return
+    x: Any = examples
+    if not isinstance(examples, Tensor):
+        with seeded(derive(seed, "sites")):
+            x = examples.batch(slice(0, COMPARED_EXAMPLES), dtype=pair.dtype)
+    try:
+        table = explain_elbo(make(names[elbo]), pair, x, seed=seed).to_dataframe()
+    except NotImplementedError:  # its parts do not add up, or it cannot serve these data
+        return
+    table.insert(0, "estimator", names[elbo])
+    write_text(out / "sites.csv", table.to_csv())
 
 
 def _draw(

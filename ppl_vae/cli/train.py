@@ -78,9 +78,11 @@ def train(
     A run folder holds train.toml, the file of options that repeats the run; options given beside
     a file win over it.
     """
-    from ppl_vae import checks
+    from ppl_vae import checks, devices
+    from ppl_vae.cli.provenance import record
     from ppl_vae.cli.training import pair_options, read_options, run
     from ppl_vae.models import MODELS
+    from ppl_vae.report import write_report
 
     values: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value
@@ -104,7 +106,9 @@ def train(
         shown, when = history.best_epoch, f"of epoch {history.best_epoch}, the best"
     print(f"ELBO per example, {which}, {when}: {final[shown - 1]:.3f} nats")
     if options.out is not None:
-        print(f"written: {options.out}")
+        folder = Path(options.out)
+        record(folder, context, str(devices.resolve(options.device)))
+        print(f"written: {folder}, {write_report(folder)}")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

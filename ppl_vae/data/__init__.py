@@ -124,6 +124,7 @@ def load(
     """
     checks.name("data set", name, DATASETS)
     checks.name("split", split, SPLITS)
+    checks.instance("labels", labels, bool, "a bool", "Pass True for batches of both.")
     options = {"binarize": binarize, "pixel_range": pixel_range, "labels": labels or None}
     given = {key: value for key, value in options.items() if value is not None}
     if name in COUNTS and given:

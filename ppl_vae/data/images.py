@@ -88,6 +88,8 @@ class ImageData:
             images = (images >= 128).to(torch.uint8) * 255
         self.images = images
         self.binarize, self.name, self.split = binarize, name, split
+        if classes is not None:
+            checks.instance("classes", classes, Sequence, "a list of names", "Or leave it out.")
         self.classes = None if classes is None else tuple(classes)
         self.image_shape = tuple(images.shape[1:])
 

@@ -17,6 +17,7 @@ from ppl_vae.diagnostics.evaluation import Evaluation
 from ppl_vae.diagnostics.evidence.importance_weights import log_weights
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES, log_evidence
 from ppl_vae.diagnostics.evidence.subject import Subject, prepared
+from ppl_vae.diagnostics.worst import worst_examples
 from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import DataLike, together
 from ppl_vae.pair import Pair
@@ -105,7 +106,8 @@ def evaluate(
         else:
             variance = aggregate.per_dimension.loc_variance
             units = {"z": ActiveUnits(aggregate.active_units, variance)}
-    return Evaluation(subject.name, evidence, elbo, units, aggregate, tuple(notes))
+        worst = worst_examples(subject, evidence.mean)
+    return Evaluation(subject.name, evidence, elbo, units, aggregate, tuple(notes), worst)
 
 
 def _check_examples(subject: Subject, num_evidences: int) -> None:

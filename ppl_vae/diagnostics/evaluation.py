@@ -11,15 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ppl_vae import plots
 from ppl_vae.diagnostics.aggregate.active_units import ActiveUnits
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior
 from ppl_vae.diagnostics.estimate import Estimate, plus_minus
 from ppl_vae.diagnostics.evidence.result import Evidence
+from ppl_vae.diagnostics.verdicts import NORMAL_95, judge
+from ppl_vae.diagnostics.worst import WorstExamples
 from ppl_vae.inference.saving.files import write_json, write_text
 from ppl_vae.inference.saving.run_folder import make_writable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_CAPTION = "per example, nats"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +38,7 @@ class Evaluation:
         active_units: by the latents' names, or None where there are none to count.
         aggregate: the aggregate posterior, or None where it is not measured.
         notes: why something is None.
+        worst: the images of the least evidence; None unless the pair is of images.
     """
 
     pair: str
@@ -41,6 +47,12 @@ class Evaluation:
     active_units: dict[str, ActiveUnits] | None
     aggregate: AggregatePosterior | None
     notes: tuple[str, ...] = ()
+    worst: WorstExamples | None = None
+
+    @property
+    def conclusions(self) -> list[str]:
+        """What the numbers say, in sentences that their intervals support."""
+        return judge(self.evidence, self.gap, self.active_units or {}, self.aggregate)
 
     @property
     def average_elbo(self) -> Estimate[float]:
@@ -88,15 +100,28 @@ class Evaluation:
                 rows.append((name.replace("_", " ").replace("kl", "KL"), mean, error))
         return rows
 
+    def _printed(self) -> list[tuple[str, str, str]]:
+        """Return name, value with its error, and 95% interval of every average."""
+        found = []
+        for name, value, error in self._rows():
+            if not error:
+                found.append((name, f"{value:.6g}", "-"))
+                continue
+            half = NORMAL_95 * error
+            places = min(max(0, 1 - math.floor(math.log10(half))), 9) if math.isfinite(half) else 0
+            ends = (f"{value + sign * half:.{places}f}" for sign in (-1, 1))
+            found.append((name, plus_minus(value, error), " to ".join(ends)))
+        return found
+
     def print(self, console: Console | None = None) -> None:
         """Print the evidence with all that belongs to it, and the averages as a table."""
         console = console or Console()
         console.print(self.pair, style="bold", highlight=False)
         console.print(self.evidence.describe(), highlight=False)
-        table = Table("quantity", title="per example, nats", title_justify="left")
+        table = Table("quantity", title=_CAPTION, title_justify="left")
         table.add_column("value", justify="right")
-        for name, value, error in self._rows():
-            table.add_row(name, f"{value:.6g}" if error is None else plus_minus(value, error))
+        for name, value, _ in self._printed():
+            table.add_row(name, value)
         console.print(table)
         for note in self._remarks():
             console.print(f"  {note}", style="dim", highlight=False)
@@ -124,11 +149,22 @@ class Evaluation:
             "elbo_standard_error": self.average_elbo.standard_error,
             "active_units": {n: u.count for n, u in (self.active_units or {}).items()},
             "warning": evidence.warning,
+            "conclusions": self.conclusions,
+            "tables": [
+                {
+                    "caption": _CAPTION,
+                    "header": ["quantity", "value", "95% interval"],
+                    "rows": self._printed(),
+                }
+            ],
             "notes": list(self.notes),
         }
 
     def save(self, folder: str | Path) -> Path:
         """Write ``evaluation.json``, ``evaluation.csv`` (averages) and ``examples.csv``.
+
+        Where they are measured, ``aggregate_posterior.csv`` (by latent dimension) and
+        ``worst.png`` (the ten images of the least evidence, above their reconstructions) too.
 
         Raises:
             PermissionError: the folder cannot be written.
@@ -138,6 +174,11 @@ class Evaluation:
         write_json(folder / "evaluation.json", self.to_json())
         write_text(folder / "evaluation.csv", self.summary().to_csv())
         write_text(folder / "examples.csv", self.to_dataframe().to_csv())
+        if self.aggregate is not None:
+            table = self.aggregate.to_dataframe()
+            write_text(folder / "aggregate_posterior.csv", table.to_csv())
+        if self.worst is not None:
+            plots.save(self.worst.plot(), folder / "worst.png")
         return folder
 
     def _remarks(self) -> list[str]:

@@ -1,4 +1,5 @@
 import io
+import json
 import math
 
 import pandas as pd
@@ -166,6 +167,19 @@ def test_print_markdown_table_and_files(toy, tmp_path):
     )
     assert (tmp_path / "comparison.md").read_text() == toy.to_markdown()
     assert (tmp_path / "comparison.png").stat().st_size > 5000
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["title"] == toy.title
+    assert found["marks"] == dict.fromkeys(["trace", "trace-mean-field", "exact"], "no bias seen")
+    assert found["tables"][0]["rows"][0][0] == "trace"
+    assert "exact gave the same gradient every time: no variance." in found["conclusions"]
+    assert found["conclusions"][-len(toy.verdicts) :] == toy.verdicts
+    work = pd.read_csv(tmp_path / "work.csv", index_col="estimator")
+    assert set(work.index) == {"trace", "trace-mean-field"}
+    assert work["ratio"].min() == 1
+    assert work.loc[work["ratio"] > 1, "low"].item() < work["ratio"].max() < work["high"].max()
+    sites = pd.read_csv(tmp_path / "sites.csv", index_col=["estimator", "site"])
+    assert sites.loc[("trace-mean-field", "z"), "how"] == "closed form"
+    assert sites["is_valid"].all()
 
 
 def test_blocks_hold_at_least_two_replicates():

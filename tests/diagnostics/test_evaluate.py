@@ -124,6 +124,33 @@ def test_what_is_printed_and_saved(tmp_path):
     pd.testing.assert_frame_equal(table, found.to_dataframe(), check_dtype=False)
     averages = pd.read_csv(tmp_path / "here" / "evaluation.csv", index_col=0)
     assert averages.loc["NLL", "value"] == pytest.approx(-table["log_evidence"].mean())
+    assert summary["conclusions"] == found.conclusions
+    printed = {name: ends for name, _, ends in summary["tables"][0]["rows"]}
+    low, high = map(float, printed["NLL"].split(" to "))
+    assert (low, high) == pytest.approx(found.evidence.interval, abs=0.05 * (high - low))
+    units = pd.read_csv(tmp_path / "here" / "aggregate_posterior.csv", index_col="dimension")
+    assert units["active"].sum() == found.active_units["z"].count
+    assert (tmp_path / "here" / "worst.png").stat().st_size > 500
+
+
+def test_the_worst_examples_are_as_they_were_scored():
+    pair = BernoulliVAE((1, 3, 3), latent_dim=2, hidden=(5,), seed=1)
+    x = pair.sample(30, seed=0)
+    found = evaluate(pair, x, method="quadrature", device="cpu")
+    order = found.evidence.mean.argsort()[:10]
+    assert torch.equal(found.worst.indices, order)
+    assert torch.equal(found.worst.images, x[order].reshape(-1, 1, 3, 3).float())
+    rebuilt = pair.reconstruct(x[order]).detach().float()
+    torch.testing.assert_close(found.worst.reconstructions, rebuilt)
+    assert evaluate(ExponentialNormal(), torch.tensor([1.2]), method="exact").worst is None
+
+
+def test_the_worst_of_binarised_images_are_those_that_were_scored():
+    data, pair = images(12), BernoulliVAE((1, 3, 3), latent_dim=2, hidden=(5,), seed=1)
+    found = evaluate(pair, data, method="quadrature", seed=3, device="cpu")
+    again = log_evidence(pair, found.worst.images.double(), method="quadrature", device="cpu")
+    # Quadrature's tolerance; other draws of the pixels would be nats away.
+    assert (again.mean - found.evidence.mean[found.worst.indices]).abs().max() < 1e-4
 
 
 def test_state_is_left_alone():

@@ -151,6 +151,8 @@ def _row(
         peak_bytes=found.peak_bytes,
         analytic_sites=tuple(t.site for t in sites if t.role == LATENT and t.how == CLOSED_FORM),
         invalid_sites={t.site: t.why for t in sites if not t.is_valid},
+        block_variances={g: blocks.tolist() for g, blocks in found.block_variances.items()},
+        sites=tuple(sites),
     )
     if reference is None:
         return row

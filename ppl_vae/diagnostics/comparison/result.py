@@ -13,10 +13,17 @@ from rich.table import Table
 from ppl_vae import checks, plots
 from ppl_vae.diagnostics.comparison.replicates import OVERALL
 from ppl_vae.diagnostics.comparison.row import Z_LIMIT, Row
+from ppl_vae.diagnostics.comparison.verdict.sentences import conclusions
+from ppl_vae.diagnostics.comparison.verdict.work import comparable, groups_of, relative_work
 from ppl_vae.diagnostics.estimate import counted
+from ppl_vae.inference.saving.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+INTERVALS = (
+    "Intervals of variance x time hold together at 95%, with every time near its quartiles."
+)
 
 
 @dataclass
@@ -135,12 +142,45 @@ class ElboComparison:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write comparison.csv, comparison.md and comparison.png into `folder`."""
+        """Write the tables, what they say, and the picture into `folder`.
+
+        ``comparison.csv`` holds every number, ``comparison.md`` and ``comparison.json`` what is
+        printed, ``work.csv`` variance x time by parameter group with intervals, ``sites.csv``
+        what each estimator does with each site, ``comparison.png`` the gradient variances.
+        """
+        import pandas as pd
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.to_dataframe().to_csv(folder / "comparison.csv")
         (folder / "comparison.md").write_text(self.to_markdown())
+        write_json(folder / "comparison.json", self.to_json())
+        work = [
+            vars(each)
+            for family in comparable(self.rows)
+            for group in groups_of(self.rows)
+            for each in relative_work(family, group)
+        ]
+        columns = ["estimator", "group", "ratio", "low", "high"]
+        pd.DataFrame(work, columns=columns).to_csv(folder / "work.csv", index=False)
+        sites = [{"estimator": r.name, **vars(site)} for r in self.rows for site in r.sites]
+        pd.DataFrame(sites).to_csv(folder / "sites.csv", index=False)
         plots.save(self.plot(), folder / "comparison.png")
+
+    def to_json(self) -> dict[str, object]:
+        """Return what is printed, and which estimators take least work, as JSON's types."""
+        names = ("pair", "num_examples", "num_replicates", "device", "dtype", "exact_value")
+        return {
+            "title": self.title,
+            **{name: getattr(self, name) for name in names},
+            "conclusions": [*conclusions(self.rows), *self.verdicts],
+            "notes": [*self.notes, INTERVALS],
+            "marks": {row.name: row.mark for row in self.rows},
+            "tables": [
+                {"caption": caption, "header": header, "rows": rows}
+                for caption, header, rows in self._tables()
+            ],
+        }
 
     @property
     def _particles(self) -> str:

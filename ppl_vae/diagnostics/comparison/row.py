@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ppl_vae.diagnostics.comparison.treatment import Treatment
 from ppl_vae.diagnostics.estimate import Estimate
 
 Z_LIMIT = 4.5
@@ -35,6 +36,9 @@ class Row:
         gradient_bias_z_score: of the gradient against the reference's, never negative: the z-score
             with the p-value of Hotelling's test over one random direction per group.
         relative_work: gradient variance times time, relative to the least above zero.
+        block_variances: the gradient variance within each block of replicates, by group; block k
+            has the same noise in every row.
+        sites: what it does with each site of model and guide.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Row:
     bias_z_score: float | None = None
     gradient_bias_z_score: float | None = None
     relative_work: float = field(default=float("nan"))
+    block_variances: dict[str, list[float]] = field(default_factory=dict)
+    sites: tuple[Treatment, ...] = ()
 
     @property
     def looks_biased(self) -> bool | None:
@@ -64,6 +70,12 @@ class Row:
         if self.bias_z_score is None or self.gradient_bias_z_score is None:
             return None
         return max(abs(self.bias_z_score), self.gradient_bias_z_score) > Z_LIMIT
+
+    @property
+    def mark(self) -> str:
+        """Whether it looks biased, in a word or two."""
+        words = {None: "not tested", False: "no bias seen", True: "biased"}
+        return words[self.looks_biased]
 
     @property
     def verdict(self) -> str:

@@ -1,0 +1,1 @@
+"""What stands on the page: the results of a folder, and several beside each other."""

@@ -1,0 +1,86 @@
+"""The results of one folder as sections in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ppl_vae.report.blocks import Section
+from ppl_vae.report.contents.comparison import comparison_sections
+from ppl_vae.report.contents.making import making, texts
+from ppl_vae.report.contents.run import Run, run_sections
+from ppl_vae.report.folders import Results
+from ppl_vae.report.tables import short_or_summary
+
+
+@dataclass
+class Subject:
+    """One comparison or one run.
+
+    Attributes:
+        name: of its folder.
+        title: what it is of.
+        lead: what was run on what, a sentence or two.
+        conclusions: what its numbers say.
+        problems: files that could not be shown.
+        sections: in their order.
+        is_comparison: of estimators; else a run.
+        run: what is set beside other runs; None of a comparison.
+    """
+
+    name: str
+    title: str
+    lead: str
+    conclusions: Sequence[str]
+    sections: list[Section]
+    is_comparison: bool
+    run: Run | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def subject(results: Results) -> Subject:
+    """Return what a folder holds, in order."""
+    if results.is_comparison:
+        found = results.object("comparison.json")
+        title = str(found.get("title") or results.name)
+        lead = _comparison_lead(found)
+        sections, run = comparison_sections(results, found), None
+        conclusions = texts(found, "conclusions")
+    else:
+        run, sections = run_sections(results)
+        title, lead, conclusions = run.title, run.lead, run.conclusions
+    sections += [_further(results), making(results, {} if run is None else run.config)]
+    return Subject(
+        results.name,
+        title,
+        lead,
+        conclusions,
+        sections,
+        run is None,
+        run,
+        results.problems,
+    )
+
+
+def _comparison_lead(found: dict[str, Any]) -> str:
+    if "num_replicates" not in found:
+        return "ELBO estimators side by side."
+    marks = found.get("marks")
+    count = f"{len(marks)} " if isinstance(marks, dict) else ""
+    return (
+        f"{count}ELBO estimators, with {found['num_replicates']} gradients of each, "
+        f"in {found.get('dtype')} on {found.get('device')}."
+    )
+
+
+def _further(results: Results) -> Section:
+    """Return what no other section has taken."""
+    section = Section("Further results")
+    for path in results.rest(".csv"):
+        table = results.read(path)
+        if table is not None:
+            words = str(path.relative_to(results.folder).with_suffix("")).replace("_", " ")
+            section.blocks += short_or_summary(table, words, results.link(path))
+    section.blocks += results.drawn(*dict.fromkeys(p.stem for p in results.files))
+    return section
