@@ -148,7 +148,7 @@ def of_diagnostics() -> dict[str, Call]:
         return (Normal(loc, scale).log_prob(z) - Normal(0.0, 1.0).log_prob(z)).sum()
 
     on_data: dict[str, dict[str, Any]] = {
-        "compare_elbos": {"estimators": ["trace"], "num_replicates": 4, "num_particles": 1},
+        "compare_elbos": {"estimators": ["trace"], "num_replicates": 10, "num_particles": 1},
         "log_evidence": {"method": "iwae", "num_samples": 4, "max_bytes": 10_000},
         "inference_gap": {"method": "exact", "num_samples": 4, "num_starts": 1, "num_steps": 2},
         "aggregate_posterior": {"num_samples": 4, "batch_size": 4},
