@@ -198,6 +198,18 @@ def test_words_alone_are_data(form):
         assert all(math.isfinite(each) for each in fit(WordsPair(), data, **options).train_elbo)
 
 
+def test_one_argument_by_name_is_that_of_a_tensor():
+    pair, options = LinearGaussian(3, 2, seed=0), {"method": "exact", "device": "cpu"}
+    named = log_evidence(pair, ArrayData({"x": x}), **options).mean
+    assert torch.equal(named, pair.exact.log_evidence(x))
+
+
+def test_where_one_batch_is_taken_arrays_give_one():
+    for measure in (compare_elbos, partial(explain_elbo, "trace"), active_units):
+        with pytest.raises(TypeError, match=r"Pass one batch, data.batch\(slice\(0, 100\)\)"):
+            measure(LinearGaussian(3, 2, seed=0), ArrayData(x))
+
+
 @pytest.mark.parametrize("form", [lambda words: words, lambda words: {"x": words}])
 def test_whole_numbers_are_refused_by_programs_of_floats(form):
     linear = nn.Linear(3, 2)

@@ -118,7 +118,7 @@ def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair
         if len(found) == 0:
             raise checks.value_error("at least one example", "none", "Pass data.")
         first = found.batch(slice(0, min(len(found), LOOK)), dtype=pair.dtype)
-        if not isinstance(as_argument(pair, first), Tensor):
+        if not (isinstance(first, Tensor) and first.is_floating_point()):
             found = _Arguments(found, pair)
     else:
         raise checks.type_error(
