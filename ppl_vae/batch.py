@@ -181,8 +181,7 @@ def bind(
 
 
 Data = Tensor | Batch
-# What users pass wherever data are taken.
-BatchLike = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any] | Batch
+BatchLike = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any] | Batch  # as users pass it
 
 
 def is_batch(data: object) -> bool:
@@ -212,11 +211,12 @@ def as_batch(data: object) -> Data:
         entries = Batch(kwargs=data) if isinstance(data, Mapping) else Batch(tuple(data))  # pyright: ignore[reportArgumentType]
         alone = len(entries.args) == 1 and not entries.kwargs
         return entries.args[0] if alone else entries
-    loads = isinstance(data, (Dataset, DataLoader))
+    loads, cuts = isinstance(data, (Dataset, DataLoader)), hasattr(data, "batch")
+    one = "next(iter(loader))" if loads else "data.batch(slice(0, 100))"
     raise checks.type_error(
         "x as a torch tensor, a tuple of tensors or a mapping of them",
         type(data).__name__,
-        "Pass one batch, next(iter(loader))." if loads else "Pass torch.as_tensor(x).",
+        f"Pass one batch, {one}." if loads or cuts else "Pass torch.as_tensor(x).",
     )
 
 

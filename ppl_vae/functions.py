@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ppl_vae import checks
 from ppl_vae.batch import Batch, Data, as_batch, bind, unpacked
-from ppl_vae.pair import Pair
+from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
 
 Functions = tuple[Callable[..., Any], Callable[..., Any]]
@@ -31,6 +31,8 @@ class FunctionPair(Pair):
         guide: its guide.
         x: the data with which both are run once.
     """
+
+    takes_whole_numbers = True
 
     def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], x: Data) -> None:
         super().__init__()
@@ -94,7 +96,8 @@ def as_program(pair: Pair | Functions, data: object) -> tuple[Pair, Data]:
 def as_argument(pair: Pair | Functions, data: object) -> Data:
     """Return a batch as the one argument of a program: a tensor if the program takes just one.
 
-    What made the data is no part of what is measured: they are detached.
+    What made the data is no part of what is measured: they are detached. A tensor of whole
+    numbers or booleans, such as words, is a `Batch` too, as no conversion of dtype is to touch it.
 
     Raises:
         TypeError: neither a pair nor two functions, or data that they do not take.
@@ -113,14 +116,38 @@ def as_argument(pair: Pair | Functions, data: object) -> Data:
         model, guide = pair.model, pair.guide
     x = as_batch(data).detach()
     if isinstance(x, Tensor):
-        checks.nonempty("x", checks.floating("x", x))
+        checks.nonempty("x", x)
         for program in (model, guide):
             bind(program, (x,), {}, f"one tensor {tuple(x.shape)}")
-        return x
+        return x if x.is_floating_point() else _whole_numbers(pair, Batch((x,)))
     x.bind(guide)
     named = x.bind(model)
     first = next(iter(named.values()))
-    return first if len(x.tensors) == 1 and first is x.tensors[0] else x
+    if len(x.tensors) > 1 or first is not x.tensors[0]:
+        return x
+    return first if first.is_floating_point() else _whole_numbers(pair, x)
+
+
+def _whole_numbers(pair: Pair | Functions, x: Batch) -> Batch:
+    """Return a batch of one tensor without floats; see that functions take it, as a pair's check.
+
+    Raises:
+        TypeError: complex numbers, or the guide fails with them.
+    """
+    (tensor,) = x.tensors
+    if tensor.is_complex():
+        checks.floating("x", tensor)
+    if not isinstance(pair, Pair):
+        try:
+            with leaving_no_params(), poutine.block(), seeded(0, x.device):
+                x.call(pair[1])
+        except RuntimeError as error:
+            raise checks.type_error(
+                "x of a floating dtype, or a program of whole numbers",
+                f"dtype {tensor.dtype}, of which the guide says: {error}",
+                "Convert it: x.to(torch.get_default_dtype()).",
+            ) from error
+    return x
 
 
 def unpacking(pair: Pair) -> Pair:

@@ -23,8 +23,7 @@ Shape = tuple[int, ...] | None
 @contextmanager
 def leaving_no_params() -> Iterator[None]:
     """Leave Pyro's param store as it was before a block."""
-    store = pyro.get_param_store()
-    # Not by `del`, which raises where one parameter has two names.
+    store = pyro.get_param_store()  # not by `del`: one parameter may have two names
     before = dict(store._params), dict(store._constraints), dict(store._param_to_name)
     try:
         yield
@@ -46,9 +45,8 @@ class Pair(nn.Module):
        Keep batch dimensions to the left free (write ``z.unsqueeze(-1)``, not ``z[:, None]``), so
        that estimators can draw several particles at once.
     3. override ``check(x)`` with what the data must satisfy, and ``blank(n)`` with data of the
-       right shape whose values do not matter; ``sample`` needs it.
-       A program of several arguments (labels, masks) has them in both, ``model(x, y=None)``,
-       calls ``self.begin(x, y)``, and takes their entries in ``check`` by ``self.arguments(x)``.
+       right shape whose values do not matter, for ``sample``. A program of several arguments
+       has them in both, ``model(x, y=None)``; ``self.begin(x, y)``; ``self.arguments`` in check.
     4. set ``exact`` to an object with those closed forms that hold: ``log_evidence(x)``,
        ``elbo(x)``, ``posterior(x)``, ... ; leave it None where there is none.
     5. add one line to ``ppl_vae.models.MODELS``, if it is to have a name, and one tiny instance
@@ -67,8 +65,8 @@ class Pair(nn.Module):
 
     Attributes:
         config: those arguments.
-        uses_images: whether data sets of images are what it models.
-        uses_counts: whether data sets of counts are.
+        uses_images, uses_counts: whether data sets of images, of counts, are what it models.
+        takes_whole_numbers: whether one tensor without floats, such as words, is data.
         data_options: keyword arguments of `ppl_vae.data.load` for data that it models.
         exact: the closed forms that hold for this pair, or None.
 
@@ -83,6 +81,7 @@ class Pair(nn.Module):
 
     uses_images: ClassVar[bool] = False
     uses_counts: ClassVar[bool] = False
+    takes_whole_numbers: ClassVar[bool] = False
     data_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **config: Any) -> None:  # noqa: ANN401
@@ -129,9 +128,11 @@ class Pair(nn.Module):
             TypeError: no tensor, no floating dtype, or arguments that the model does not take.
             ValueError: no entries, NaN, an infinity, or on another device than the pair.
         """
-        for name, entry in self.arguments(x).items():
+        given = self.arguments(x)
+        for name, entry in given.items():
             # Labels, indices and masks, beside the data, are whole numbers or booleans.
-            is_data = isinstance(x, Tensor) or entry.is_floating_point() or entry.is_complex()
+            alone = len(given) == 1 and not self.takes_whole_numbers
+            is_data = alone or entry.is_floating_point() or entry.is_complex()
             checks.nonempty(name, checks.floating(name, entry) if is_data else entry)
             if entry.device != self.device:
                 raise checks.value_error(

@@ -1,21 +1,28 @@
 """Batches: tensors, tuples and mappings as a program's arguments, and what is refused."""
 
+import math
 from functools import partial
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from ppl_vae import (
+    ArrayData,
     ExponentialNormal,
+    LinearGaussian,
+    Pair,
     active_units,
     bidirectional_evidence,
     check_elbo,
     compare_elbos,
     evaluate,
     explain_elbo,
+    fit,
     inference_gap,
     log_evidence,
 )
@@ -124,6 +131,101 @@ def test_an_objective_is_called_as_the_program_is(regression, batch):
     assert check_elbo(regression.loss, program, batch).passed
     wrong = check_elbo(lambda x, y: 2 * regression.loss(x, y), program, batch)
     assert "2.0000" in wrong.findings[0].message
+
+
+class Words(nn.Module):
+    """A code of a sentence; words are whole numbers, and the only argument."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.decoder = nn.Embedding(5, 2), nn.Linear(1, 5)
+
+    def likelihood(self, z):
+        logits = self.decoder(z).unsqueeze(-2)
+        return dist.Categorical(logits=logits.expand(*z.shape[:-1], 7, 5)).to_event(1)
+
+    def model(self, x):
+        pyro.module("words", self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", self.likelihood(z), obs=x)
+
+    def guide(self, x):
+        pyro.module("words", self)
+        with pyro.plate("data", len(x)):
+            loc, log_scale = self.embedding(x).mean(-2).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+
+class WordsPair(Pair):
+    takes_whole_numbers = True
+
+    def __init__(self):
+        super().__init__()
+        self.words = Words()
+
+    def model(self, x):
+        self.begin(x)
+        self.words.model(x)
+
+    def guide(self, x):
+        self.begin(x)
+        self.words.guide(x)
+
+
+@pytest.mark.parametrize("form", [lambda words: words, lambda words: {"x": words}])
+def test_words_alone_are_data(form):
+    words = torch.arange(28).reshape(4, 7) ** 2 % 5
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    program = Words()
+    log_p = program.likelihood(torch.tensor(nodes)[:, None, None]).log_prob(words)
+    log_weights = torch.tensor(weights).log() - math.log(2 * math.pi) / 2
+    exact = torch.logsumexp(log_p + log_weights[:, None], 0)
+    functions = program.model, program.guide
+    found = log_evidence(functions, form(words), method="quadrature").mean
+    assert torch.allclose(found, exact, atol=1e-6)
+    found = log_evidence(WordsPair(), form(words), method="quadrature", device="cpu").mean
+    assert torch.allclose(found, exact, atol=1e-6)
+    result = compare_elbos(functions, form(words), ["trace"], num_replicates=50)["trace"]
+    ledger = explain_elbo("trace", functions, form(words), num_draws=100).value
+    error = math.hypot(result.value.standard_error, ledger.standard_error)
+    assert abs(result.value.mean - ledger.mean) < 4.5 * error
+    assert active_units(functions, form(words))["z"].variance.shape == (1,)
+    options = {"num_epochs": 2, "batch_size": 2, "progress": False, "device": "cpu"}
+    by_loader = DataLoader(TensorDataset(words), 2)
+    for data in (form(words), TensorDataset(words), ArrayData(words), by_loader):
+        assert all(math.isfinite(each) for each in fit(WordsPair(), data, **options).train_elbo)
+
+
+def test_one_argument_by_name_is_that_of_a_tensor():
+    pair, options = LinearGaussian(3, 2, seed=0), {"method": "exact", "device": "cpu"}
+    named = log_evidence(pair, ArrayData({"x": x}), **options).mean
+    assert torch.equal(named, pair.exact.log_evidence(x))
+
+
+def test_where_one_batch_is_taken_arrays_give_one():
+    for measure in (compare_elbos, partial(explain_elbo, "trace"), active_units):
+        with pytest.raises(TypeError, match=r"Pass one batch, data.batch\(slice\(0, 100\)\)"):
+            measure(LinearGaussian(3, 2, seed=0), ArrayData(x))
+
+
+@pytest.mark.parametrize("form", [lambda words: words, lambda words: {"x": words}])
+def test_whole_numbers_are_refused_by_programs_of_floats(form):
+    linear = nn.Linear(3, 2)
+
+    def guide(x):
+        pyro.module("linear", linear)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(linear(x), 1.0).to_event(1))
+
+    program = partial(Regression().model, y=y), guide
+    for call in (log_evidence, compare_elbos, partial(explain_elbo, "trace"), active_units):
+        with pytest.raises(TypeError, match="x of a floating dtype, or a program of whole numb"):
+            call(program, form(x.long()))
+    for call in (log_evidence, fit):
+        with pytest.raises(TypeError, match="x of a floating dtype; got dtype torch.int64"):
+            call(LinearGaussian(3, 2, seed=0), form(x.long()))
 
 
 BAD = {

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from ppl_vae import checks
-from ppl_vae.batch import BatchLike, Data, as_batch, is_batch
+from ppl_vae.batch import Batch, BatchLike, Data, as_batch, is_batch
 from ppl_vae.functions import Functions, as_argument, as_program
-from ppl_vae.inference.loaders import DatasetBatches, LoaderBatches, require_order
+from ppl_vae.inference.loaders import DatasetBatches, LoaderBatches, require_order, sampler_of
 from ppl_vae.pair import Pair
 
 LOOK = 100
@@ -118,7 +118,7 @@ def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair
         if len(found) == 0:
             raise checks.value_error("at least one example", "none", "Pass data.")
         first = found.batch(slice(0, min(len(found), LOOK)), dtype=pair.dtype)
-        if not isinstance(first, Tensor):
+        if not (isinstance(first, Tensor) and first.is_floating_point()):
             found = _Arguments(found, pair)
     else:
         raise checks.type_error(
@@ -201,15 +201,17 @@ def describe(data: DataLike) -> str:
     if isinstance(data, Tensor):
         return f"tensor {tuple(data.shape)}"
     if isinstance(data, TensorDataset):
-        return repr(as_batch(data.tensors))
+        return describe(as_batch(data.tensors))
     if isinstance(data, DataLoader):
         return (
             f"DataLoader({_named(data.dataset)}, batch_size={data.batch_size}, "
-            f"sampler={type(data.sampler).__name__})"
+            f"sampler={type(sampler_of(data)).__name__})"
         )
     if isinstance(data, Dataset) and type(data).__repr__ is object.__repr__:
         return _named(data)
-    return repr(as_batch(data) if is_batch(data) else data)
+    if isinstance(data, Batch) or not is_batch(data):
+        return repr(data)
+    return describe(as_batch(data))
 
 
 def _named(dataset: Any) -> str:  # noqa: ANN401

@@ -25,8 +25,16 @@ from ppl_vae.batch import Data
 from ppl_vae.functions import as_argument
 from ppl_vae.pair import Pair
 
-# Their order is a function of their generator, or of torch's global stream.
-REWINDABLE = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+# Their order is fixed, or a function of their generator, or of torch's global stream.
+REWINDABLE = (
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    list,
+    tuple,
+    range,
+)
 
 
 class DatasetBatches:
@@ -62,7 +70,17 @@ class DatasetBatches:
     def batch(self, index: slice | Tensor, *, dtype: torch.dtype | None = None) -> object:
         """Return the examples at `index`, collated as a ``DataLoader`` does."""
         places = range(len(self))[index] if isinstance(index, slice) else index.tolist()
-        return _on(default_collate([self._dataset[i] for i in places]), self._device, dtype)
+        examples = [self._dataset[i] for i in places]
+        try:
+            collated = default_collate(examples)
+        except (TypeError, RuntimeError, KeyError) as error:
+            raise checks.type_error(
+                "a data set whose examples are numbers, arrays or tensors of the same shape, or "
+                "tuples or mappings of them",
+                f"examples of which torch makes no batch: {error}",
+                "Pad them and leave None out, or pass a DataLoader with a collate_fn of its own.",
+            ) from None
+        return _on(collated, self._device, dtype)
 
 
 class LoaderBatches:
@@ -115,7 +133,8 @@ class LoaderBatches:
 
     def begin_epoch(self, epoch: int) -> None:
         """Tell sampler and data set which epoch it is, where they ask."""
-        for part in (self.loader.sampler, self.loader.dataset):
+        sampler = sampler_of(self.loader)
+        for part in (sampler, getattr(sampler, "sampler", None), self.loader.dataset):
             set_epoch = getattr(part, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(epoch)
@@ -153,14 +172,13 @@ class LoaderBatches:
             if hasattr(loader.dataset, "set_epoch"):
                 return ""
             return f"{type(loader.dataset).__name__}, an IterableDataset without set_epoch"
-        batches, sampler = loader.batch_sampler, loader.sampler
-        known = batches is None or type(batches) is BatchSampler
-        if known and (type(sampler) in REWINDABLE or hasattr(sampler, "set_epoch")):
+        sampler = sampler_of(loader)
+        if type(sampler) in REWINDABLE or hasattr(sampler, "set_epoch"):
             return ""
-        return f"a DataLoader with the sampler {type(sampler if known else batches).__name__}"
+        return f"a DataLoader with the sampler {type(sampler).__name__}"
 
     def _generators(self) -> list[torch.Generator]:
-        held = [self.loader.generator, getattr(self.loader.sampler, "generator", None)]
+        held = [self.loader.generator, getattr(sampler_of(self.loader), "generator", None)]
         found: list[torch.Generator] = []
         for generator in held:
             if generator is not None and not any(generator is each for each in found):
@@ -168,14 +186,26 @@ class LoaderBatches:
         return found
 
 
+def sampler_of(loader: DataLoader[Any]) -> Any:  # noqa: ANN401
+    """Return what decides the order of a loader's examples.
+
+    A loader that is given a batch sampler has a sampler too, which it does not use.
+    """
+    batches: Any = loader.batch_sampler
+    if batches is None:
+        return loader.sampler
+    return batches.sampler if type(batches) is BatchSampler else batches
+
+
 def require_order(loader: DataLoader[Any]) -> None:
     """Raise ValueError unless two passes give the same examples in the same order."""
+    sampler = sampler_of(loader)
     if not isinstance(loader.dataset, IterableDataset) and not isinstance(
-        loader.sampler, SequentialSampler
+        sampler, SequentialSampler
     ):
         raise checks.value_error(
             "a loader that gives the examples in their order, as numbers per example do",
-            f"one with the sampler {type(loader.sampler).__name__}",
+            f"one with the sampler {type(sampler).__name__}",
             "Pass shuffle=False, or the data set itself.",
         )
 

@@ -144,8 +144,8 @@ class CountVAE(Pair):
             [self.num_features, decoded.shape[-1] - self.num_features], -1
         )
         given = {self._mean: library.log().unsqueeze(-1) + shares.log_softmax(-1)}
-        if hasattr(self, "log_total_count"):
-            given["log_total_count"] = self.log_total_count[batch]
+        if batch is not None and hasattr(self, "log_total_count"):
+            given["log_total_count"] = self.log_total_count[batch.long()]  # bytes are a mask
         return self.observation(gates, **given)
 
     def model(
@@ -223,7 +223,9 @@ class CountVAE(Pair):
 
     def _check_library(self, library: Tensor | None, counts: Tensor) -> None:
         if library is None:
-            checks.positive("the row sums of x, which are its library sizes", counts.sum(-1))
+            name, expected = "the row sums of x, its library sizes", "numbers above 0 only"
+            remedy = "Leave those rows out, or pass library."
+            checks.require(name, counts.sum(-1), lambda sums: sums > 0, expected, remedy)
             return
         if library.shape != counts.shape[:1]:
             raise checks.value_error(

@@ -8,8 +8,14 @@ from torch import Tensor
 from ppl_vae import checks
 
 
-def check_labels(name: str, y: Tensor, num_classes: int, *, minimum: int = 0) -> None:
-    """Raise unless `y` holds whole numbers from `minimum` to ``num_classes - 1``, (batch,).
+def check_labels(
+    name: str,
+    y: Tensor,
+    num_classes: int,
+    *,
+    remedy: str = "Number the classes from 0, or build the pair with more of them.",
+) -> None:
+    """Raise unless `y` holds whole numbers from 0 to ``num_classes - 1``, (batch,).
 
     Raises:
         TypeError: `y` holds fractions or booleans.
@@ -29,11 +35,11 @@ def check_labels(name: str, y: Tensor, num_classes: int, *, minimum: int = 0) ->
         )
     if checks.values_are_checked():
         low, high = int(y.min()), int(y.max())
-        if low < minimum or high >= num_classes:
+        if low < 0 or high >= num_classes:
             raise checks.value_error(
-                f"{name} from {minimum} to {num_classes - 1}",
+                f"{name} from 0 to {num_classes - 1}",
                 f"labels from {low} to {high}",
-                "Number the classes from 0, or build the pair with more of them.",
+                remedy,
             )
 
 

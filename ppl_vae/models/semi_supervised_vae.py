@@ -152,7 +152,8 @@ class SemiSupervisedVAE(ConditionalVAE):
         if y is None or not self.alpha:
             return None
         known = torch.ones_like(y, dtype=torch.bool) if labelled is None else labelled
-        each = F.cross_entropy(self._logits(x, mask), torch.where(known, y, 0), reduction="none")
+        labels = torch.where(known, y, 0).long()
+        each = F.cross_entropy(self._logits(x, mask), labels, reduction="none")
         return self.alpha * torch.where(known, each, 0).sum()
 
     @torch.no_grad()
@@ -187,7 +188,12 @@ class SemiSupervisedVAE(ConditionalVAE):
                 )
             check_labels("y", torch.where(labelled, given["y"], 0), self.num_classes)
         elif "y" in given:
-            check_labels("y", given["y"], self.num_classes)
+            check_labels(
+                "y",
+                given["y"],
+                self.num_classes,
+                remedy="Number the classes from 0; say which are known by labelled, (y >= 0).",
+            )
 
     def blank(self, n: int) -> Tensor:
         """Return `n` images of zeros, without labels."""

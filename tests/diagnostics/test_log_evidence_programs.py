@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from binary_pair import BinaryBelief
+from pyro import poutine
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from scipy.special import betaln, gammaln
 from standard_errors import BOUND
@@ -210,3 +211,29 @@ def test_automatic_guides_have_a_density_but_points_do_not():
         log_evidence((model, AutoDelta(model)), x)
     with pytest.raises(NotImplementedError, match="auxiliary site"):
         log_evidence((model, guide), x, method="ais")
+
+
+@pytest.mark.parametrize("kind", ["handler", "distribution"])
+def test_an_example_whose_latent_is_masked_has_evidence_1_and_no_integral(kind):
+    x, mask = torch.tensor([1.0, -0.5, 2.0]), torch.tensor([True, False, True])
+
+    def masked(fn):
+        return fn.mask(mask) if kind == "distribution" else fn
+
+    def handler():
+        return poutine.mask(mask=mask if kind == "handler" else torch.tensor(True))  # noqa: FBT003
+
+    def model(x):
+        with pyro.plate("data", len(x)), handler():
+            z = pyro.sample("z", masked(dist.Normal(0.0, 1.0)))
+            pyro.sample("x", masked(dist.Normal(z, 1.0)), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)), handler():
+            pyro.sample("z", masked(dist.Normal(x / 2, 1.0)))
+
+    found = log_evidence((model, guide), x, num_samples=5000)
+    exact = torch.where(mask, dist.Normal(0.0, 2**0.5).log_prob(x), 0.0)
+    assert bool(((found.mean - exact).abs() < BOUND * found.standard_error + 1e-12).all())
+    with pytest.raises(NotImplementedError, match="'z', whose density is masked for some"):
+        log_evidence((model, guide), x, method="quadrature")

@@ -24,6 +24,7 @@ from ppl_vae import (
     inference_gap,
     log_evidence,
 )
+from ppl_vae.inference.batches import describe
 from ppl_vae.models import ConditionalVAE
 
 X = torch.randn(22, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -70,6 +71,10 @@ def seeded_loader(seed=5):
     )
 
 
+def random_batches(generator=None):
+    return BatchSampler(RandomSampler(X, generator=generator), 5, drop_last=False)
+
+
 LOADERS = {
     "shuffled": lambda: DataLoader(TensorDataset(X), 5, shuffle=True),
     "in order": lambda: DataLoader(TensorDataset(X), 5),
@@ -79,6 +84,11 @@ LOADERS = {
         5,
         sampler=RandomSampler(X, generator=torch.Generator().manual_seed(1)),
     ),
+    "a batch sampler's generator": lambda: DataLoader(
+        TensorDataset(X), batch_sampler=random_batches(torch.Generator().manual_seed(1))
+    ),
+    "a list of places": lambda: DataLoader(TensorDataset(X), 5, sampler=[7, 3, 4, 0, 21, 2]),
+    "a list of batches": lambda: DataLoader(TensorDataset(X), batch_sampler=[[7, 3], [4, 0, 21]]),
     "a stream that knows its epoch": lambda: DataLoader(Stream(knows_epochs=True), 5),
     "the data set": lambda: TensorDataset(X),
 }
@@ -94,6 +104,10 @@ def test_resuming_is_bit_by_bit_what_was_never_stopped(kind, tmp_path):
     assert torch.equal(whole, resumed)
 
 
+class OwnBatches(BatchSampler):
+    pass
+
+
 NOT_REWOUND = {
     "a stream": (lambda: Stream(knows_epochs=False), "an IterableDataset without set_epoch"),
     "a sampler": (
@@ -106,11 +120,13 @@ NOT_REWOUND = {
         ),
         "a DataLoader with the sampler OwnBatches",
     ),
+    "a sampler in torch's batch sampler": (
+        lambda: DataLoader(
+            TensorDataset(X), batch_sampler=BatchSampler(OwnSampler(), 5, drop_last=False)
+        ),
+        "a DataLoader with the sampler OwnSampler",
+    ),
 }
-
-
-class OwnBatches(BatchSampler):
-    pass
 
 
 @pytest.mark.parametrize("kind", NOT_REWOUND)
@@ -122,6 +138,26 @@ def test_what_cannot_be_rewound_trains_but_does_not_resume(kind, tmp_path):
         trained(make(), epochs=3, run_dir=tmp_path, resume=True)
     assert words in str(caught.value)
     assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_batch_sampler_is_told_the_epoch():
+    told = []
+
+    class Told(OwnSampler):
+        def set_epoch(self, epoch):
+            told.append(epoch)
+
+    for batches in (BatchSampler, OwnBatches):
+        trained(DataLoader(TensorDataset(X), batch_sampler=batches(Told(), 5, drop_last=False)))
+    assert told == [1, 2, 3, 4] * 2
+
+
+def test_data_are_described_by_their_shape():
+    for data in (X, TensorDataset(X), (X,), [X], {"x": X}):
+        described = describe(data)
+        assert described in ("tensor (22, 4)", "batch(x=(22, 4))"), described
+    drawn = DataLoader(TensorDataset(X), batch_sampler=random_batches())
+    assert describe(drawn).endswith("sampler=RandomSampler)")
 
 
 def test_a_loader_sees_every_example_once_an_epoch():
@@ -175,8 +211,9 @@ def test_evidence_by_a_loader_is_that_of_its_tensors():
     expected = log_evidence(pair(), X, **options).mean
     for data in (DataLoader(TensorDataset(X), 5), TensorDataset(X)):
         assert torch.equal(log_evidence(pair(), data, **options).mean, expected)
-    with pytest.raises(ValueError, match="a loader that gives the examples in their order"):
-        log_evidence(pair(), DataLoader(TensorDataset(X), 5, shuffle=True), **options)
+    for drawn in ({"shuffle": True, "batch_size": 5}, {"batch_sampler": random_batches()}):
+        with pytest.raises(ValueError, match="a loader that gives the examples in their order"):
+            log_evidence(pair(), DataLoader(TensorDataset(X), **drawn), **options)
 
 
 def as_functions(model):
@@ -248,6 +285,21 @@ class Exhausted(IterableDataset):
 
     def __iter__(self):
         yield from next(self.passes, [])
+
+
+@pytest.mark.parametrize(
+    "example", [lambda place: X[place, : 2 + place % 2], lambda place: (X[place], None)]
+)
+def test_examples_that_make_no_batch_are_refused(example):
+    class Rows(Dataset):
+        def __len__(self):
+            return len(X)
+
+        def __getitem__(self, place):
+            return example(place)
+
+    with pytest.raises(TypeError, match=r"got examples of which torch makes no batch: .* Pad"):
+        trained(Rows())
 
 
 def test_bad_loaders_are_refused():

@@ -124,7 +124,7 @@ def require_finite(name: str, entry: Entry) -> None:
     if bool(bad.any()):
         first = values[bad][0].item()
         remedy = "Leave those examples out, or fill the entries in"
-        if name == "x" and first != first:
+        if name == "x" and first != first and isinstance(entry, Tensor):
             remedy += ", or name the program's mask, for instance mask='mask'"
         raise checks.value_error(
             f"{name} of finite numbers",

@@ -26,6 +26,7 @@ from ppl_vae.diagnostics.quadrature.coordinates import (
     stretch_at,
 )
 from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
+from ppl_vae.elbos.sites.traces import latent_sites
 from ppl_vae.seeding import derive, reseed
 
 MAX_POINTS = 200_000
@@ -51,6 +52,7 @@ def quadrature_evidence(
     torch's global streams. The last digits need `x` in float64.
     """
     joint = LogJoint(particles, x, sums_states=True)
+    _require_unmasked(particles, x)
     if joint.dim > LARGEST_DIMENSION:
         raise ValueError(
             checks.message(
@@ -66,6 +68,21 @@ def quadrature_evidence(
         coarse = integrand.integrate(_COARSE, keep_points=True)
         fine = integrand.recentred(coarse).integrate(-math.expm1(-tolerance))
     return _in_nats(fine, coarse.num_points, torch.finfo(x.dtype).eps)
+
+
+def _require_unmasked(particles: Particles, x: Data) -> None:
+    """Raise if a latent's density is masked somewhere: over all values 1 has no integral."""
+    for name, site in latent_sites(particles.draw(x, 2).model).items():
+        fn, masks = site["fn"], [site["mask"]]
+        while fn is not None:
+            masks.append(getattr(fn, "_mask", None))
+            fn = getattr(fn, "base_dist", None)
+        if any(mask is not None and not bool(torch.as_tensor(mask).all()) for mask in masks):
+            raise checks.not_implemented(
+                "latents that every example has, for method='quadrature'",
+                f"site {name!r}, whose density is masked for some",
+                "Mask what is observed alone, or use method='iwae'.",
+            )
 
 
 def _summed(particles: Particles, joint: LogJoint, x: Data, max_bytes: int) -> Evidence:
