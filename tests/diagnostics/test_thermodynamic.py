@@ -193,6 +193,17 @@ def test_draws_without_weight():
         )
 
 
+def test_a_small_budget_changes_only_how_the_draws_are_cut():
+    pair = BinaryLatentVAE((1, 2, 3), latent_dim=4, seed=2)
+    x = pair.sample(7, seed=0)
+    options = {"num_samples": 2000, "num_temperatures": 8, "spacing": "uniform"}
+    whole, parts = (sums(pair, x, max_bytes=size, **options) for size in (2**25, 2**17))
+    for one, other in ((whole.lower, parts.lower), (whole.upper, parts.upper)):
+        error = one.standard_error.hypot(other.standard_error)
+        assert bool(((one.mean - other.mean).abs() < BOUND * error).all())
+    assert not torch.equal(whole.mean, parts.mean)
+
+
 def test_it_says_which_numbers_are_bounds():
     found = sums((model, guide), torch.tensor([1.2, 0.1]), num_samples=500, num_temperatures=3)
     text = str(found)
