@@ -56,7 +56,7 @@ ESTIMATORS = {
     "exact": "#000000",
 }
 PAIRS = {"8 bits": (8, ()), "linear": (200, ()), "non-linear": (200, (200, 200))}
-BATCH_SIZE, EVIDENCE_EXAMPLES = 50, 200
+BATCH_SIZE, EVIDENCE_EXAMPLES = 50, 500
 LEARNING_RATES = {"digits": 3e-3, "mnist": 1e-4}  # MNIST's is that of the papers
 WITHIN = 1.0  # nats of the best ELBO: the goal whose time is measured
 
