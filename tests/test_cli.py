@@ -149,6 +149,14 @@ def test_evaluate_into_another_folder_by_quadrature(run, trained, tmp_path):
     assert not (trained / "evaluation").exists()
 
 
+def test_evaluate_between_two_sums(run, trained, tmp_path):
+    words = ("--method", "thermodynamic", "--num-samples", 50, "--num-examples", 5)
+    result = run("evaluate", trained, *words, "--out", tmp_path / "two")
+    assert result.exit_code == 0, result.output
+    assert "bounds: log p(x) on average above" in " ".join(result.output.split())
+    assert "upper_mean" in (tmp_path / "two" / "examples.csv").read_text()
+
+
 def test_evaluate_a_toy(run, tmp_path):
     folder = tmp_path / "toy"
     words = ("train", "exponential-normal", "--elbo", "exact", "--epochs", 1, "--seed", 3)

@@ -108,7 +108,7 @@ app.command()(train)
 def evaluate(
     context: typer.Context,
     folder: Annotated[Path, Argument(metavar="DIR", help="Folder of a trained pair.")],
-    method: Annotated[str, Option(help="iwae, quadrature, ais or exact.")] = "iwae",
+    method: Annotated[str, Option(help="iwae, quadrature, ais, thermodynamic or exact.")] = "iwae",
     num_samples: Annotated[
         int | None,
         Option(help="Importance weights an example; 5000 by iwae, 32 chains by ais."),

@@ -23,6 +23,7 @@ from ppl_vae.closed_forms.parts.linear_gaussian_fit import (
     maximum_likelihood,
     weighted_maximum_likelihood,
 )
+from ppl_vae.closed_forms.paths.linear_gaussian_path import path_expectation
 
 __all__ = [
     "MaximumLikelihood",
@@ -32,6 +33,7 @@ __all__ = [
     "expected_active_units",
     "log_evidence",
     "maximum_likelihood",
+    "path_expectation",
     "posterior",
     "weighted_maximum_likelihood",
 ]

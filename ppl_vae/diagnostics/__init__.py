@@ -21,6 +21,7 @@ from ppl_vae.diagnostics.evidence.annealing.bidirectional import (
 )
 from ppl_vae.diagnostics.evidence.log_evidence import log_evidence
 from ppl_vae.diagnostics.evidence.result import Evidence
+from ppl_vae.diagnostics.evidence.two_sided import TwoSidedEvidence
 from ppl_vae.diagnostics.gap.inference_gap import inference_gap
 from ppl_vae.diagnostics.gap.result import InferenceGap
 from ppl_vae.diagnostics.quadrature.evidence_integral import integrate_evidence
@@ -39,6 +40,7 @@ __all__ = [
     "Evaluation",
     "Evidence",
     "InferenceGap",
+    "TwoSidedEvidence",
     "active_units",
     "Finding",
     "aggregate_normals",

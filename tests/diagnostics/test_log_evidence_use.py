@@ -31,7 +31,7 @@ def test_seeds_and_state():
     x = torch.tensor([1.2, 0.7, 1.1])
     state = torch.get_rng_state()
     before = [p.detach().clone() for p in pair.parameters()]
-    for method in ("iwae", "ais", "quadrature"):
+    for method in ("iwae", "ais", "quadrature", "thermodynamic"):
         options = {"method": method, "num_temperatures": 5, "num_samples": 20}
         first, again, other = (log_evidence(pair, x, seed=s, **options) for s in (3, 3, 4))
         assert torch.equal(first.mean, again.mean)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import torch
 from rich.console import Console
@@ -21,12 +21,12 @@ _NORMAL_95 = 1.959964
 _ESTIMATORS = {
     "iwae": "importance-weighted bound",
     "ais": "annealed importance sampling",
+    "thermodynamic": "left sum of the thermodynamic integral",
     "reverse-ais": "reverse annealed importance sampling (upper bound)",
     "quadrature": "adaptive quadrature",
     "exact": "closed form",
 }
 _BOUNDED = ("quadrature", "exact")
-_COLUMNS = ("mean", "standard_error", "effective_sample_size", "pareto_k")
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,20 @@ class Evidence:
         effective_sample_size: of the importance weights, (batch,); NaN without weights.
         pareto_k: shape of the weights' tail, (batch,); above 0.7 mean and error cannot be
             trusted. NaN without weights, or with fewer than 25.
-        method: ``iwae``, ``quadrature``, ``ais``, ``exact``, or ``reverse-ais`` (an upper bound).
+        method: ``iwae``, ``quadrature``, ``ais``, ``thermodynamic``, ``exact``, or ``reverse-ais``
+            (an upper bound).
         num_samples: weights per example; by quadrature the most points that one took; in closed
             form 0.
         source: where the examples come from.
         warning: why the numbers cannot be trusted, or empty.
     """
+
+    columns: ClassVar[tuple[str, ...]] = (
+        "mean",
+        "standard_error",
+        "effective_sample_size",
+        "pareto_k",
+    )
 
     mean: Tensor
     standard_error: Tensor
@@ -198,7 +206,7 @@ class Evidence:
         """Return one row per example."""
         import pandas as pd
 
-        columns = {name: getattr(self, name).detach().cpu().numpy() for name in _COLUMNS}
+        columns = {name: getattr(self, name).detach().cpu().numpy() for name in self.columns}
         return pd.DataFrame(columns).rename_axis("example")
 
 
@@ -210,11 +218,24 @@ def without_weights(
     return Evidence(mean, error, none, none, method, num_samples, warning=warning)
 
 
-def joined(parts: list[Evidence]) -> Evidence:
+def gap_between(lower: Estimate[Tensor], upper: Estimate[Tensor]) -> Estimate[float]:
+    """Return the mean over the examples of upper minus lower bound, in nats."""
+    gaps = (upper.mean - lower.mean).double()
+    count = len(gaps)
+    if count > 1:
+        return Estimate(float(gaps.mean()), float(gaps.std()) / count**0.5, count)
+    error = float(torch.hypot(lower.standard_error, upper.standard_error).double())
+    return Estimate(float(gaps.mean()), error, count)
+
+
+E = TypeVar("E", bound=Evidence)
+
+
+def joined(parts: list[E]) -> E:
     """Return the evidence of all examples, from that of some at a time."""
     return replace(
         parts[0],
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in _COLUMNS},
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in parts[0].columns},
         num_samples=max(part.num_samples for part in parts),
         warning="\n".join(dict.fromkeys(part.warning for part in parts if part.warning)),
     )
@@ -222,5 +243,5 @@ def joined(parts: list[Evidence]) -> Evidence:
 
 def cast(evidence: Evidence, dtype: torch.dtype, device: torch.device, source: Source) -> Evidence:
     """Return the same numbers in `dtype` on `device`, with the examples' `source`."""
-    columns = {name: getattr(evidence, name).to(device, dtype) for name in _COLUMNS}
+    columns = {name: getattr(evidence, name).to(device, dtype) for name in evidence.columns}
     return replace(evidence, **columns, source=source)

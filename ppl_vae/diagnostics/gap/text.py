@@ -58,7 +58,7 @@ def notes(method: str, count: int, missed: int, left: float, warning: str) -> li
         f"± is one standard error{of_what}; of one example, that of the draws, or the numerical "
         "error of a quadrature."
     ]
-    if method in ("iwae", "ais"):
+    if method in ("iwae", "ais", "thermodynamic"):
         lines.append(
             f"{method} is below log p(x) in expectation, and so are the total and the "
             "approximation gap below theirs."

@@ -24,7 +24,7 @@ from ppl_vae.diagnostics.evidence.density.log_joint import LogJoint
 from ppl_vae.diagnostics.evidence.density.particles import Particles
 from ppl_vae.diagnostics.evidence.importance_weights import summarise
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES
-from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, joined
+from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, gap_between, joined
 from ppl_vae.diagnostics.evidence.subject import prepared
 from ppl_vae.elbos.sites.closed_kl import layers
 from ppl_vae.elbos.sites.traces import observed_sites
@@ -55,12 +55,7 @@ class BidirectionalEvidence:
     @property
     def gap(self) -> Estimate[float]:
         """The mean over the examples of upper minus lower bound, in nats."""
-        gaps = (self.upper.mean - self.lower.mean).double()
-        count = len(gaps)
-        if count > 1:
-            return Estimate(float(gaps.mean()), float(gaps.std()) / count**0.5, count)
-        errors = self.lower.standard_error, self.upper.standard_error
-        return Estimate(float(gaps.mean()), float(torch.hypot(*errors).double()), count)
+        return gap_between(self.lower.per_example(), self.upper.per_example())
 
     def __str__(self) -> str:
         return f"{self.lower}\n{self.upper}\ngap between the two {self.gap} nats"

@@ -1,0 +1,1 @@
+"""Expectations along the path from a guide to a posterior."""
