@@ -151,6 +151,14 @@ def test_what_is_unknown_is_shown_all_the_same(tmp_path):
     assert page.text.index("calibration ranks") < page.text.rindex("Further results")
 
 
+def test_a_folder_of_many_pictures_is_cut_short(tmp_path):
+    for number in range(33):
+        Image.new("L", (4, 4)).save(tmp_path / f"{number}.png")
+    page = Text(write_report(tmp_path))
+    assert len(page.all("img")) == 30
+    assert "3 more files are left out." in page.text
+
+
 def test_a_long_table_is_summarised(tmp_path):
     run(tmp_path, count=100_000)
     page = write_report(tmp_path)

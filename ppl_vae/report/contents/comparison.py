@@ -47,8 +47,8 @@ def printed_tables(found: Mapping[str, Any], results: Results) -> list[Table]:
     """Return the tables that a result saved as it prints them, the first with its marks."""
     marks = found.get("marks")
     shown: list[Table] = []
-    entries = found.get("tables") or []
-    for entry in entries if isinstance(entries, list) else [None]:
+    entries: Any = found.get("tables") or []
+    for entry in entries if isinstance(entries, list) else [entries]:
         try:
             header = [str(name) for name in entry["header"]]
             rows = [[Cell.of(str(text)) for text in line] for line in entry["rows"]]

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppl_vae.report.blocks import Section
+from ppl_vae.report.blocks import Section, Sentences
+from ppl_vae.report.captions import described
 from ppl_vae.report.contents.comparison import comparison_sections
 from ppl_vae.report.contents.making import making, texts
 from ppl_vae.report.contents.run import Run, run_sections
 from ppl_vae.report.folders import Results
 from ppl_vae.report.tables import short_or_summary
+
+MOST_FURTHER = 30
 
 
 @dataclass
@@ -75,12 +78,18 @@ def _comparison_lead(found: dict[str, Any]) -> str:
 
 
 def _further(results: Results) -> Section:
-    """Return what no other section has taken."""
+    """Return what no other section has taken, at most some of it."""
     section = Section("Further results")
-    for path in results.rest(".csv"):
+    tables = [*results.rest(".csv")]
+    for path in tables[:MOST_FURTHER]:
         table = results.read(path)
         if table is not None:
             words = str(path.relative_to(results.folder).with_suffix("")).replace("_", " ")
             section.blocks += short_or_summary(table, words, results.link(path))
-    section.blocks += results.drawn(*dict.fromkeys(p.stem for p in results.files))
+    pictures = [*results.rest(".png")]
+    for path in pictures[:MOST_FURTHER]:
+        section.blocks += results.picture(path, *described(path))
+    left = len(tables[MOST_FURTHER:]) + len(pictures[MOST_FURTHER:])
+    if left:
+        section.blocks.append(Sentences([f"{left} more files are left out."], "text"))
     return section
