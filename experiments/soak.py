@@ -3,10 +3,11 @@
     python experiments/soak.py
     python experiments/soak.py --minutes 60 --kills 200 --flips 500 --malformed 100
 
-It works for so many minutes and fits a line to its memory and open files. Then a small training run
-is killed, its files are spoilt bit by bit, its disk is full, its clock wrong and its data not
-numbers, and every public function gets malformed arguments. The table counts what was refused in
-words, what was right all the same, and what must not happen: work lost, a wrong result, a raw error.
+A small training run is killed, its files are spoilt bit by bit, its disk is full, its clock wrong
+and its data not numbers, and every public function gets malformed arguments. The table counts what
+was refused in words, what was right all the same, and what must not happen: work lost, a wrong
+result, a raw error. Then the library works for so many minutes, with a line through its memory and
+its open files.
 """
 
 from __future__ import annotations

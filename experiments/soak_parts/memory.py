@@ -57,9 +57,8 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
     independent.
     """
     rest = table[table["hours"] >= BEGINNING * table["hours"].max()]
-    means = [
-        rest.iloc[part].mean() for part in np.array_split(np.arange(len(rest)), 8) if len(part)
-    ]
+    parts = np.array_split(np.arange(len(rest)), min(8, len(rest)))
+    means = [rest.iloc[part].mean() for part in parts]
     hours = [mean["hours"] for mean in means]
     rows = []
     for name in MEASURES:
