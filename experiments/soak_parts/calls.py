@@ -143,19 +143,17 @@ def of_diagnostics() -> dict[str, Call]:
     q, p = Normal(0.0, 1.0), Normal(0.5, 2.0)
 
     def objective(x: Tensor) -> Tensor:
-        loc, scale = x.sum(1, keepdim=True), torch.tensor(0.5)
-        z = loc + scale * torch.randn_like(loc)
-        return (Normal(loc, scale).log_prob(z) - Normal(0.0, 1.0).log_prob(z)).sum()
+        return -pair.exact.elbo(x).sum()
 
     on_data: dict[str, dict[str, Any]] = {
         "compare_elbos": {"estimators": ["trace"], "num_replicates": 10, "num_particles": 1},
         "log_evidence": {"method": "iwae", "num_samples": 4, "max_bytes": 10_000},
         "inference_gap": {"method": "exact", "num_samples": 4, "num_starts": 1, "num_steps": 2},
-        "aggregate_posterior": {"num_samples": 4, "batch_size": 4},
+        "aggregate_posterior": {"num_samples": 32, "batch_size": 4},
         "active_units": {"num_samples": 4, "threshold": 0.01},
     }
     annealed = {"num_samples": 4, "num_temperatures": 2, "num_leapfrog": 1}
-    sums = {"kind": "loss", "reduction": "sum", "num_replicates": 8}
+    sums = {"kind": "loss", "reduction": "sum", "num_replicates": 10}
     return {
         **{
             name: Call(getattr(ppl_vae, name), {"pair": pair, "x": x, **options, **few})
@@ -173,11 +171,11 @@ def of_diagnostics() -> dict[str, Call]:
         ),
         "check_kl": Call(
             ppl_vae.check_kl,
-            {"function": torch.distributions.kl_divergence, "q": q, "p": p, "num_replicates": 8},
+            {"function": torch.distributions.kl_divergence, "q": q, "p": p, "num_replicates": 10},
         ),
         "expectation": Call(
             ppl_vae.expectation,
-            {"distribution": q, "function": torch.cos, "method": "gauss", "num_points": 4, **few},
+            {"distribution": q, "function": torch.cos, "method": "quadrature", "num_points": 4},
         ),
         "monte_carlo_kl": Call(
             ppl_vae.monte_carlo_kl, {"q": q, "p": p, "num_samples": 4, "estimator": "k1", **few}

@@ -18,6 +18,7 @@ from soak_parts.training import data, trained
 MEASURES = ("memory [MB]", "file handles")
 # What is reserved once, such as by the first compilation or the allocator's pools, is no leak.
 BEGINNING = 0.25
+FEWEST = 4
 
 
 def measured(minutes: float, *, seed: int) -> pd.DataFrame:
@@ -32,7 +33,7 @@ def measured(minutes: float, *, seed: int) -> pd.DataFrame:
         kl = torch.distributions.kl_divergence(torch.distributions.Normal(loc, scale), standard)
         return pair.likelihood(z).log_prob(x).sum() - kl.sum()
 
-    while time.monotonic() - began < 60 * minutes or len(rows) < 8:
+    while time.monotonic() - began < 60 * minutes or len(rows) < FEWEST:
         number = seed + len(rows)
         with TemporaryDirectory() as folder:
             trained(Path(folder) / "run", epochs=3, seed=number, compile=number % 5 == 0)
