@@ -22,6 +22,7 @@ from .elbos import (
     TraceAnalyticKL_ELBO,
     TraceDisARM_ELBO,
     TraceDReG_ELBO,
+    TraceGDReG_ELBO,
     TraceIWAE_ELBO,
     TraceLeaveOneOut_ELBO,
     TraceReweightedWakeSleep_ELBO,
@@ -30,6 +31,7 @@ from .elbos import (
     TraceStraightThrough_ELBO,
     TraceVIMCO_ELBO,
 )
+from .flows import FlowDistribution
 from .inference import (
     CompiledSVI,
     CyclicalWarmup,
@@ -58,6 +60,8 @@ from .models import (
     SemiSupervisedVAE,
     pair_from_modules,
 )
+from .models.posteriors import DiagonalNormal, FlowPosterior, IAFPosterior
+from .models.priors import FlowPrior, MixturePrior, StandardNormal, VampPrior
 from .pair import Pair
 from .seeding import seeded
 from .vae import VAE, ImagePair
@@ -77,26 +81,34 @@ __all__ = [
     "ConvGaussianVAE",
     "CountVAE",
     "CyclicalWarmup",
+    "DiagonalNormal",
     "EachStep",
     "EarlyStopping",
     "Estimate",
     "Exact_ELBO",
     "ExponentialNormal",
+    "FlowDistribution",
+    "FlowPosterior",
+    "FlowPrior",
     "GammaPoisson",
     "GaussianChain",
     "HierarchicalVAE",
     "History",
+    "IAFPosterior",
     "ImageData",
     "ImagePair",
     "LinearGaussian",
     "LinearWarmup",
     "MLflowLog",
+    "MixturePrior",
     "Pair",
     "SemiSupervisedVAE",
+    "StandardNormal",
     "TensorBoardLog",
     "TraceAnalyticKL_ELBO",
     "TraceDReG_ELBO",
     "TraceDisARM_ELBO",
+    "TraceGDReG_ELBO",
     "TraceIWAE_ELBO",
     "TraceLeaveOneOut_ELBO",
     "TraceReweightedWakeSleep_ELBO",
@@ -104,6 +116,7 @@ __all__ = [
     "TraceScoreFunction_ELBO",
     "TraceStraightThrough_ELBO",
     "TraceVIMCO_ELBO",
+    "VampPrior",
     "WandbLog",
     "active_units",
     "aggregate_posterior",
