@@ -78,6 +78,12 @@ class CodePair(ImagePair):
         self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
             z = pyro.sample("z", self.prior())
+            if z.shape[-1] != self.latent_dim:  # of another guide
+                raise checks.value_error(
+                    f"codes of {self.latent_dim} numbers, the latent_dim of {type(self).__name__}",
+                    f"{z.shape[-1]}",
+                    "Let the guide draw as many, or build the pair with another latent_dim.",
+                )
             return self.score(self.likelihood(z), x, mask)
 
     def guide(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
