@@ -5,9 +5,8 @@
 One VAE of binary images with the networks of altosaar's variational-autoencoder (a code of 128,
 two hidden layers of 512) is trained with a diagonal Normal guide, with an inverse autoregressive
 guide (Kingma and others 2016), and with a masked autoregressive prior (Papamakarios and others
-2017), whose parameters learn by `generalised-dreg` too. Of each the ELBO and the importance-weighted
-bound of the test images are written down. Every run has a row of its own; a script that was
-stopped goes on where it was.
+2017) by three estimators. Of each the ELBO and the importance-weighted bound of the test images
+are written down. Every run has a row of its own; a script that was stopped goes on where it was.
 """
 
 from __future__ import annotations
