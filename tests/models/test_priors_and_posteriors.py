@@ -36,6 +36,8 @@ from ppl_vae import (
     save_pair,
 )
 from ppl_vae.elbos import TraceAnalyticKL_ELBO, TraceSTL_ELBO, make
+from ppl_vae.elbos.serving import choose
+from ppl_vae.elbos.sites.draws import Program
 
 zuko = pytest.importorskip("zuko")
 
@@ -412,9 +414,7 @@ def test_a_flow_of_another_size_than_the_code_is_refused():
             pyro.sample("z", FlowDistribution(flow()))
 
     x = pair.sample(4, seed=0)
-    with pytest.raises(
-        ValueError, match="codes of 2 numbers, the latent_dim of .* got 3"
-    ):
+    with pytest.raises(ValueError, match="codes of 2 numbers, the latent_dim of .* got 3"):
         Trace_ELBO().loss(pair.model, guide, x)
 
 
@@ -466,6 +466,33 @@ def test_a_flow_of_the_same_value_and_gradient_by_pyros_adapter():
             found.append(torch.cat([v.reshape(-1) for v in value_and_gradient(*given)]))
     for ours, theirs in zip(found[:3], found[3:], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_a_flow_has_the_support_that_pyros_adapter_lacks():
+    flow, x = zuko.flows.MAF(2, transforms=1, hidden_features=(4,)).double(), torch.zeros(2)
+
+    def program(wrap):
+        def model(x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", wrap(flow()))
+                pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+        def guide(x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+        return model, guide
+
+    options = {"method": "ais", "num_samples": 4, "device": "cpu"}
+    assert log_evidence(program(FlowDistribution), x, **options).mean.isfinite().all()
+    with pytest.raises(NotImplementedError, match="support at site 'z'; got ZukoToPyro.*FlowDis"):
+        log_evidence(program(ZukoToPyro), x, **options)
+
+
+def test_an_estimator_of_the_default_is_right_for_flows():
+    pair = CASES["bernoulli-vae, flows"]()
+    program = Program(pair.model, pair.guide, (pair.sample(3, seed=0),), {})
+    assert choose(program) == "analytic-kl"
 
 
 def test_copies_of_a_pair_with_flows_are_independent():

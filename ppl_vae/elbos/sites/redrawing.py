@@ -59,10 +59,11 @@ def _redraw(name: str, fn: Any, value: Tensor) -> Tensor:  # noqa: ANN401
         drawn = _redraw(name, fn.flow.base, fn.noise(value).detach())
         return fn.at(drawn)
     if isinstance(fn, TransformedDistribution):
-        for transform in reversed(fn.transforms):
+        transforms: list[Any] = fn.transforms
+        for transform in reversed(transforms):
             value = transform.inv(value)
         drawn = _redraw(name, fn.base_dist, value.detach())
-        for transform in fn.transforms:
+        for transform in transforms:
             drawn = transform(drawn)
         return drawn
     if fn.log_prob(value).requires_grad:
