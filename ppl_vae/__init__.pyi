@@ -23,6 +23,7 @@ from .elbos import (
     TraceAnalyticKL_ELBO,
     TraceDisARM_ELBO,
     TraceDReG_ELBO,
+    TraceGDReG_ELBO,
     TraceIWAE_ELBO,
     TraceLeaveOneOut_ELBO,
     TraceReweightedWakeSleep_ELBO,
@@ -31,6 +32,7 @@ from .elbos import (
     TraceStraightThrough_ELBO,
     TraceVIMCO_ELBO,
 )
+from .flows import FlowDistribution
 from .inference import (
     CompiledSVI,
     CyclicalWarmup,
@@ -59,6 +61,8 @@ from .models import (
     SemiSupervisedVAE,
     pair_from_modules,
 )
+from .models.posteriors import DiagonalNormal, FlowPosterior, IAFPosterior
+from .models.priors import FlowPrior, MixturePrior, StandardNormal, VampPrior
 from .pair import Pair
 from .seeding import seeded
 from .vae import VAE, ImagePair
@@ -78,26 +82,34 @@ __all__ = [
     "ConvGaussianVAE",
     "CountVAE",
     "CyclicalWarmup",
+    "DiagonalNormal",
     "EachStep",
     "EarlyStopping",
     "Estimate",
     "Exact_ELBO",
     "ExponentialNormal",
+    "FlowDistribution",
+    "FlowPosterior",
+    "FlowPrior",
     "GammaPoisson",
     "GaussianChain",
     "HierarchicalVAE",
     "History",
+    "IAFPosterior",
     "ImageData",
     "ImagePair",
     "LinearGaussian",
     "LinearWarmup",
     "MLflowLog",
+    "MixturePrior",
     "Pair",
     "SemiSupervisedVAE",
+    "StandardNormal",
     "TensorBoardLog",
     "TraceAnalyticKL_ELBO",
     "TraceDReG_ELBO",
     "TraceDisARM_ELBO",
+    "TraceGDReG_ELBO",
     "TraceIWAE_ELBO",
     "TraceLeaveOneOut_ELBO",
     "TraceReweightedWakeSleep_ELBO",
@@ -105,6 +117,7 @@ __all__ = [
     "TraceScoreFunction_ELBO",
     "TraceStraightThrough_ELBO",
     "TraceVIMCO_ELBO",
+    "VampPrior",
     "WandbLog",
     "active_units",
     "aggregate_posterior",

@@ -1,9 +1,8 @@
-"""What every pair of images, and every pair with one Gaussian code per image, has in common."""
+"""What every pair of images with one code per image has in common."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, Self
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -11,138 +10,16 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
-from ppl_vae.batch import BatchLike
-from ppl_vae.likelihoods import Observation, Spec
-from ppl_vae.missing import observed, scored
-from ppl_vae.pair import Pair
+from ppl_vae.image_pair import ImagePair
+from ppl_vae.missing import observed
+
+__all__ = ["VAE", "CodePair", "ImagePair"]
 
 
-class ImagePair(Pair):
-    """A pair whose data are images of one size: what their VAEs have in common.
+class CodePair(ImagePair):
+    """A pair with one code per image: p(z) p(x | z) against q(z | x).
 
-    Args:
-        image_shape: (channels, height, width); data are (batch, *image_shape), or flat
-            (batch, pixels).
-        likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
-            options; None where the subclass scores its data itself.
-        sees_mask: whether the encoder gets the mask of missing pixels beside the images, so that
-            it can tell a missing pixel from a 0.
-        **config: the subclass's further arguments.
-
-    Attributes:
-        image_shape: as given.
-        num_pixels: channels x height x width.
-        observation: makes p(x | z) of a decoder's output; None without `likelihood`.
-
-    Raises:
-        TypeError: an entry of `image_shape` is not an int.
-        ValueError: one of them is below 1, `image_shape` is not three numbers, or the likelihood
-            is unknown.
-    """
-
-    uses_images = True
-
-    def __init__(
-        self,
-        image_shape: tuple[int, ...],
-        *,
-        likelihood: Spec | None = None,
-        sees_mask: bool = False,
-        **config: Any,  # noqa: ANN401
-    ) -> None:
-        image_shape = tuple(image_shape)
-        if len(image_shape) != 3:
-            raise checks.value_error(
-                "image_shape as (channels, height, width)",
-                f"{image_shape}",
-                "A grey 28 x 28 image has the shape (1, 28, 28).",
-            )
-        for size in image_shape:
-            checks.count("every entry of image_shape", size)
-        if likelihood is not None:
-            config["likelihood"] = likelihood
-        if sees_mask:
-            config["sees_mask"] = True
-        super().__init__(image_shape=list(image_shape), **config)
-        self.image_shape = image_shape
-        self.num_pixels = math.prod(image_shape)
-        self.sees_mask = sees_mask
-        known = None if likelihood is None else Observation(likelihood, image_shape)
-        self.observation: Observation | None = known
-
-    @classmethod
-    def suited_to(
-        cls,
-        image_shape: tuple[int, ...] | None,
-        *,
-        seed: int,
-        **options: Any,  # noqa: ANN401
-    ) -> Self:
-        """Return an instance with default settings for images of `image_shape`."""
-        return cls(**{"image_shape": image_shape or (1, 28, 28), "seed": seed, **options})
-
-    def check(self, x: BatchLike) -> None:
-        """Raise unless `x` holds images of this pair's size and dtype, and what else it takes."""
-        given = self.arguments(x)
-        images = observed(given["x"], given.pop("mask", None))
-        super().check({**given, "x": images} if len(given) > 1 else images)
-        self._check_images(images)
-
-    def _check_images(self, x: Tensor) -> None:
-        pixels = self.num_pixels
-        if x.shape[1:] not in (self.image_shape, (pixels,)):
-            raise checks.value_error(
-                f"x of shape (batch, {', '.join(map(str, self.image_shape))}) "
-                f"or (batch, {pixels})",
-                f"shape {tuple(x.shape)}",
-                "Resize the images, or build the pair with their image_shape.",
-            )
-        self.check_dtype(x)
-        if self.observation is not None:
-            self.observation.check(x)
-
-    def encoder_input(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return images as an encoder takes them: flat, on a scale that suits a network.
-
-        Args:
-            x: images, (batch, *image_shape) or (batch, pixels).
-            mask: True where a pixel was observed, of the shape of `x`; None if all were.
-
-        Returns:
-            (batch, pixels): log(1 + x) of counts, labels divided by the largest, else x; 0 where
-            a pixel is missing. With `sees_mask` the mask follows, (batch, 2 * pixels).
-        """
-        flat = observed(x, mask).reshape(len(x), self.num_pixels)
-        seen = flat if self.observation is None else self.observation.encoder_input(flat)
-        if not self.sees_mask:
-            return seen
-        shown = torch.ones_like(seen) if mask is None else mask.reshape(seen.shape).to(seen)
-        return torch.cat([seen, shown], -1)
-
-    @property
-    def encoder_channels(self) -> int:
-        """How many numbers per pixel `encoder_input` has."""
-        return 2 if self.sees_mask else 1
-
-    def score(self, likelihood: Any, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ANN401
-        """Score images, those pixels that were observed, at the site ``x``."""
-        images = observed(x, mask).reshape(-1, *self.image_shape)
-        shown = None if mask is None else mask.reshape(images.shape)
-        return pyro.sample("x", scored(likelihood, shown), obs=images)
-
-    def blank(self, n: int) -> Tensor:
-        """Return `n` images of zeros."""
-        return torch.zeros(n, *self.image_shape, dtype=self.dtype, device=self.device)
-
-
-class VAE(ImagePair):
-    """A pair with one Gaussian code per image: p(z) p(x | z) against q(z | x).
-
-        z_i ~ Normal(0, I)    x_i | z_i ~ likelihood(z_i)    q(z_i | x_i) = Normal(encode(x_i))
-
-    A subclass makes its networks and writes ``encode`` and ``decode``, and ``likelihood`` too if
-    it names none to this class; model, guide, samples, reconstructions and the checks of data are
-    here.
+    A subclass writes ``prior``, ``posterior`` and ``code``, and ``decode`` or ``likelihood``.
 
     Args:
         image_shape: (channels, height, width); data are (batch, *image_shape), or flat
@@ -165,12 +42,17 @@ class VAE(ImagePair):
         super().__init__(image_shape, latent_dim=latent_dim, **config)
         self.latent_dim = latent_dim
 
-    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return loc and scale of q(z | x), each (*batch, latent_dim), from (*batch, pixels).
+    def prior(self) -> dist.TorchDistribution:
+        """Return p(z): event shape (latent_dim,)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define prior()")
 
-        Missing pixels are 0; `mask` is given if the encoder sees it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not define encode(x)")
+    def posterior(self, x: Tensor, mask: Tensor | None = None) -> dist.TorchDistribution:
+        """Return q(z | x): batch shape (batch,), event shape (latent_dim,)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define posterior(x)")
+
+    def code(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the one code that stands for q(z | x), (batch, latent_dim)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define code(x)")
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the likelihood's raw parameters from codes, (*batch, latent_dim).
@@ -195,25 +77,98 @@ class VAE(ImagePair):
         """
         self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
-            prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
-            z = pyro.sample("z", prior.to_event(1))
+            z = pyro.sample("z", self.prior())
+            if z.shape[-1] != self.latent_dim:  # of another guide
+                raise checks.value_error(
+                    f"codes of {self.latent_dim} numbers, the latent_dim of {type(self).__name__}",
+                    f"{z.shape[-1]}",
+                    "Let the guide draw as many, or build the pair with another latent_dim.",
+                )
             return self.score(self.likelihood(z), x, mask)
 
     def guide(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Draw codes given the pixels that were observed: q(z | x)."""
         self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
-            loc, scale = self._encode(x, mask)
-            return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+            return pyro.sample("z", self.posterior(x, mask))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the mean of p(x | z) at the guide's mean of z, (batch, *image_shape).
+        """Return the mean of p(x | z) at the code that stands for each image.
 
-        Missing pixels are imputed by it.
+        It is of shape (batch, *image_shape). Missing pixels are imputed by it.
         """
         self.check(x if mask is None else (x, mask))
-        return self.likelihood(self._encode(x, mask)[0]).mean
+        return self.likelihood(self.code(x, mask)).mean
+
+
+class VAE(CodePair):
+    """A pair with one code of real numbers per image.
+
+        z_i ~ prior    x_i | z_i ~ likelihood(z_i)    q(z_i | x_i) = posterior(encode(x_i))
+
+    By default the prior is Normal(0, I) and the posterior Normal(encode(x_i)). A subclass makes
+    its networks and writes ``encode`` and ``decode``, and ``likelihood`` too if it names none to
+    this class; model, guide, samples, reconstructions and the checks of data are here.
+
+    Args:
+        image_shape: (channels, height, width); data are (batch, *image_shape), or flat
+            (batch, pixels), and may have missing pixels: ``model(x, mask)``.
+        latent_dim: length of the code, at least 1.
+        prior: one of `ppl_vae.models.priors`, such as ``MixturePrior(10)``; its name; or a
+            mapping of ``name`` and options, ``{"name": "mixture", "components": 10}``.
+        posterior: one of `ppl_vae.models.posteriors`, likewise.
+        seed: of the initial parameters of prior and posterior; None continues torch's stream.
+        **config: the subclass's further arguments.
+
+    Attributes:
+        prior_family: makes p(z); its parameters are the prior's.
+        posterior_family: makes q(z | x) of what `encode` returns.
+
+    Raises:
+        ImportError: a flow of zuko's without the extra ``flows``.
+        TypeError: `latent_dim`, or an entry of `image_shape`, is not an int, or prior or
+            posterior is something else.
+        ValueError: one of them is below 1, `image_shape` is not three numbers, or prior or
+            posterior unknown.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        latent_dim: int,
+        *,
+        prior: Any = "standard-normal",  # noqa: ANN401
+        posterior: Any = "diagonal-normal",  # noqa: ANN401
+        seed: int | None = None,
+        **config: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(image_shape, latent_dim, **config)
+        # Models are made from this module, so it cannot import them before.
+        from ppl_vae.models.code import prior_and_posterior
+
+        shape = self.image_shape
+        families = prior_and_posterior(self, prior, posterior, data_shape=shape, seed=seed)
+        self.prior_family, self.posterior_family = families
+
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return loc and scale of the guide, each (*batch, latent_dim), from (*batch, pixels).
+
+        Missing pixels are 0; `mask` is given if the encoder sees it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define encode(x)")
+
+    def prior(self) -> dist.TorchDistribution:
+        """Return p(z): event shape (latent_dim,)."""
+        return self.prior_family(self)
+
+    def posterior(self, x: Tensor, mask: Tensor | None = None) -> dist.TorchDistribution:
+        """Return q(z | x): batch shape (batch,), event shape (latent_dim,)."""
+        return self.posterior_family(*self._encode(x, mask))
+
+    def code(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the guide's mean, or of a flow what is drawn where its noise is 0."""
+        return self.posterior_family.centre(*self._encode(x, mask))
 
     def _encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         # A subclass that does not see the mask need not take it.

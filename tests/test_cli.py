@@ -352,6 +352,8 @@ def test_every_option_of_training_reaches_fit_and_the_file_that_repeats_it(run, 
     ("words", "message"),
     [
         (["--set", "latent_dimm=3"], "Did you mean 'latent_dim'"),
+        (["--set", "prior=mixtur"], "Did you mean 'mixture'"),
+        (["--set", "posterior=3"], "posterior as one of DiagonalNormal"),
         (["--set", "3"], "--set NAME=VALUE"),
         (["--kl-weight", -1], "finite and at least 0"),
         (["--kl-weight", 2, "--warmup", 0.5], "Leave out --kl-weight"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +29,13 @@ PARTICLES = {
     for name, e in ESTIMATORS.items()
 }
 
+SMALL = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (8,), "seed": 1}
 # At least one small instance of every pair.
 PAIRS: dict[str, dict[str, Any]] = {
     "bernoulli-vae": {"image_shape": (1, 8, 8), "latent_dim": 3, "hidden": (32, 16), "seed": 1},
+    "bernoulli-vae, mixture prior": {**SMALL, "prior": {"name": "mixture", "components": 3}},
+    "bernoulli-vae, vamp prior": {**SMALL, "prior": {"name": "vamp", "components": 3}},
+    "bernoulli-vae, iaf": {**SMALL, "posterior": {"name": "iaf", "hidden": [4]}},
     "exponential-normal": {"prior_rate": 2.0, "noise_scale": 0.5, "guide_rate": 1.5},
     "amortized-exponential-normal": {"hidden": 4, "seed": 1},
     "linear-gaussian": {"data_dim": 4, "latent_dim": 2, "noise_scale": 0.7, "seed": 1},
@@ -56,6 +61,10 @@ PAIRS: dict[str, dict[str, Any]] = {
         "seed": 1,
     },
 }
+if importlib.util.find_spec("zuko"):
+    flow: dict[str, Any] = {"name": "flow", "transforms": 2, "hidden": [4]}
+    flows = {"prior": flow, "posterior": {**flow, "kind": "nsf"}}
+    PAIRS["bernoulli-vae, flows"] = {**SMALL, **flows}
 # The estimators whose steps are compiled first, in case the time does not suffice for all.
 FIRST = ("trace-mean-field", "trace", "dreg")
 

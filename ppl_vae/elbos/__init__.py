@@ -8,6 +8,7 @@ from ppl_vae import checks
 from ppl_vae.elbos.continuous.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.continuous.dreg import TraceDReG_ELBO
 from ppl_vae.elbos.continuous.exact import Exact_ELBO
+from ppl_vae.elbos.continuous.generalised_dreg import TraceGDReG_ELBO
 from ppl_vae.elbos.continuous.iwae import TraceIWAE_ELBO
 from ppl_vae.elbos.continuous.sticking_the_landing import TraceSTL_ELBO
 from ppl_vae.elbos.discrete.disarm import TraceDisARM_ELBO
@@ -88,6 +89,7 @@ __all__ = [
     "TraceDReG_ELBO",
     "TraceDisARM_ELBO",
     "TraceEnumerate_ELBO",
+    "TraceGDReG_ELBO",
     "TraceIWAE_ELBO",
     "TraceLeaveOneOut_ELBO",
     "TraceReweightedWakeSleep_ELBO",

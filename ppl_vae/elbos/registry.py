@@ -7,6 +7,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_EL
 from ppl_vae.elbos.continuous.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.continuous.dreg import TraceDReG_ELBO
 from ppl_vae.elbos.continuous.exact import Exact_ELBO
+from ppl_vae.elbos.continuous.generalised_dreg import TraceGDReG_ELBO
 from ppl_vae.elbos.continuous.iwae import TraceIWAE_ELBO
 from ppl_vae.elbos.continuous.sticking_the_landing import TraceSTL_ELBO
 from ppl_vae.elbos.discrete.disarm import TraceDisARM_ELBO
@@ -112,6 +113,13 @@ ESTIMATORS: dict[str, Estimator] = {
         needs=(REPARAMETERISED, IN_PLATE),
         cost="that of iwae, and one more pass back to the latents",
         source="Tucker, Lawson, Gu and Maddison 2019",
+    ),
+    "generalised-dreg": Estimator(
+        TraceGDReG_ELBO,
+        bound="importance-weighted",
+        needs=(REPARAMETERISED, IN_PLATE, "learned priors that are reparameterised too"),
+        cost="that of dreg, one more pass back to the latents, and the priors' noise",
+        source="Bauer and Mnih 2021",
     ),
     "renyi": Estimator(
         RenyiELBO,

@@ -31,6 +31,8 @@ class BernoulliVAE(VAE):
         activation: ``relu`` or ``tanh``.
         likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
             options, such as ``{"name": "categorical", "num_classes": 4}``.
+        prior: of `ppl_vae.models.priors`, its name, or a mapping of ``name`` and options.
+        posterior: of `ppl_vae.models.posteriors`, likewise.
         sees_mask: whether the encoder gets the mask of missing pixels beside the images.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
@@ -53,6 +55,8 @@ class BernoulliVAE(VAE):
         *,
         activation: str = "relu",
         likelihood: Spec = "bernoulli",
+        prior: Any = "standard-normal",  # noqa: ANN401
+        posterior: Any = "diagonal-normal",  # noqa: ANN401
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -60,7 +64,8 @@ class BernoulliVAE(VAE):
         hidden = [checks.count("every entry of hidden", size) for size in hidden]
         config: dict[str, Any] = {"hidden": hidden, "activation": activation}
         config |= {"likelihood": likelihood, "sees_mask": sees_mask}
-        super().__init__(image_shape, latent_dim, **config)
+        families: dict[str, Any] = {"prior": prior, "posterior": posterior}
+        super().__init__(image_shape, latent_dim, seed=seed, **families, **config)
         kind = ACTIVATIONS[activation]
         assert self.observation is not None
         shape = self.observation.output_shape

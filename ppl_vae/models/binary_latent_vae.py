@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
-import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,12 @@ from ppl_vae.likelihoods import Spec
 from ppl_vae.missing import observed, scored
 from ppl_vae.nets import MLP, ImageDecoder
 from ppl_vae.seeding import weights_from
-from ppl_vae.vae import ImagePair
+from ppl_vae.vae import CodePair
 
 LARGEST_SUM = 12  # bits whose states are summed: 4,096 for each example
 
 
-class BinaryLatentVAE(ImagePair):
+class BinaryLatentVAE(CodePair):
     """A VAE whose code is a vector of bits (a sigmoid belief network).
 
         z ~ Bernoulli(logits = prior)    x | z ~ Bernoulli(logits = decode(z))
@@ -66,11 +66,9 @@ class BinaryLatentVAE(ImagePair):
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
-        checks.count("latent_dim", latent_dim)
         hidden = [checks.count("every entry of hidden", size) for size in hidden]
-        config = {"latent_dim": latent_dim, "hidden": hidden}
-        super().__init__(image_shape, likelihood=likelihood, sees_mask=sees_mask, **config)
-        self.latent_dim = latent_dim
+        config: dict[str, Any] = {"likelihood": likelihood, "sees_mask": sees_mask}
+        super().__init__(image_shape, latent_dim, hidden=hidden, **config)
         assert self.observation is not None
         shape = self.observation.output_shape
         with weights_from(seed):
@@ -92,37 +90,13 @@ class BinaryLatentVAE(ImagePair):
         """Return q(z | x): batch shape (batch,), event shape (latent_dim,)."""
         return dist.Bernoulli(logits=self.encoder(self.encoder_input(x, mask))).to_event(1)
 
-    def likelihood(self, z: Tensor) -> dist.TorchDistribution:
-        """Return p(x | z): batch shape (*batch), event shape `image_shape`."""
-        assert self.observation is not None
-        return self.observation(self.decoder(z))
+    def code(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the likeliest bits of the guide, (batch, latent_dim)."""
+        return (self.posterior(x, mask).mean > 0.5).to(x.dtype)
 
-    def model(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Draw bits from the prior and score the images: p(x, z).
-
-        Args:
-            x: images, (batch, *image_shape) or (batch, pixels); what is missing does not matter.
-            mask: of the same shape, True where a pixel was observed; None if all were.
-        """
-        self.begin(x, mask)
-        with pyro.plate("data", len(x), dim=-1):
-            z = pyro.sample("z", self.prior())
-            return self.score(self.likelihood(z), x, mask)
-
-    def guide(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Draw bits given the pixels that were observed: q(z | x)."""
-        self.begin(x, mask)
-        with pyro.plate("data", len(x), dim=-1):
-            return pyro.sample("z", self.posterior(x, mask))
-
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the mean of p(x | z) at the likeliest bits of the guide, (batch, *image_shape).
-
-        Missing pixels are imputed by it.
-        """
-        self.check(x if mask is None else (x, mask))
-        return self.likelihood((self.posterior(x, mask).mean > 0.5).to(x.dtype)).mean
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the pixels' logits, (*batch, *image_shape), or what else the likelihood takes."""
+        return self.decoder(z)
 
 
 class BitStates:

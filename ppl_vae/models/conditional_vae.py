@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import BatchLike
+from ppl_vae.image_pair import ImagePair
 from ppl_vae.likelihoods import Spec
 from ppl_vae.missing import observed
+from ppl_vae.models.code import prior_and_posterior
 from ppl_vae.models.labels import beside, check_labels, one_hot
 from ppl_vae.nets import GaussianMLP, ImageDecoder
 from ppl_vae.seeding import weights_from
-from ppl_vae.vae import ImagePair
 
 
 class ConditionalVAE(ImagePair):
@@ -34,6 +36,9 @@ class ConditionalVAE(ImagePair):
         hidden: hidden sizes of the encoder; the decoder has them in reverse.
         likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
             options.
+        prior: of `ppl_vae.models.priors`, its name, or a mapping of ``name`` and options; but
+            for `VampPrior`, as the encoder takes labels.
+        posterior: of `ppl_vae.models.posteriors`, likewise.
         sees_mask: whether the encoder gets the mask of missing pixels beside the images.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
@@ -57,6 +62,8 @@ class ConditionalVAE(ImagePair):
         hidden: Sequence[int] = (256, 128),
         *,
         likelihood: Spec = "bernoulli",
+        prior: Any = "standard-normal",  # noqa: ANN401
+        posterior: Any = "diagonal-normal",  # noqa: ANN401
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -72,6 +79,8 @@ class ConditionalVAE(ImagePair):
             sees_mask=sees_mask,
         )
         self.num_classes, self.latent_dim = num_classes, latent_dim
+        families = prior_and_posterior(self, prior, posterior, data_shape=None, seed=seed)
+        self.prior_family, self.posterior_family = families
         assert self.observation is not None
         inputs = self.encoder_channels * self.num_pixels + num_classes
         shape = self.observation.output_shape
@@ -103,22 +112,22 @@ class ConditionalVAE(ImagePair):
         """
         self.begin(x, y, mask)
         with pyro.plate("data", len(x), dim=-1):
-            prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
-            z = pyro.sample("z", prior.to_event(1))
+            z = pyro.sample("z", self.prior_family(self))
             return self.score(self.likelihood(z, y), x, mask)
 
     def guide(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """Draw codes given the images and their labels: q(z | x, y)."""
         self.begin(x, y, mask)
         with pyro.plate("data", len(x), dim=-1):
-            loc, scale = self.encode(observed(x, mask), y, mask)
-            return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+            encoded = self.encode(observed(x, mask), y, mask)
+            return pyro.sample("z", self.posterior_family(*encoded))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the mean of p(x | z, y) at the guide's mean of z, (batch, *image_shape)."""
+        """Return the mean of p(x | z, y) at the middle of the guide, (batch, *image_shape)."""
         self.check((x, y) if mask is None else (x, y, mask))
-        return self.likelihood(self.encode(observed(x, mask), y, mask)[0], y).mean
+        code = self.posterior_family.centre(*self.encode(observed(x, mask), y, mask))
+        return self.likelihood(code, y).mean
 
     def check(self, x: BatchLike) -> None:
         """Raise unless `x` holds images and labels that this pair takes."""

@@ -32,6 +32,8 @@ class ConvGaussianVAE(VAE):
         likelihood: ``normal`` with the one scale s; or another name in
             `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and options, whose scale
             and further free parameters are learned, one per pixel.
+        prior: of `ppl_vae.models.priors`, its name, or a mapping of ``name`` and options.
+        posterior: of `ppl_vae.models.posteriors`, likewise.
         sees_mask: whether the encoder gets the mask of missing pixels beside the images.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
@@ -59,6 +61,8 @@ class ConvGaussianVAE(VAE):
         *,
         image_shape: tuple[int, ...] = (1, 28, 28),
         likelihood: Spec = "normal",
+        prior: Any = "standard-normal",  # noqa: ANN401
+        posterior: Any = "diagonal-normal",  # noqa: ANN401
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -76,6 +80,7 @@ class ConvGaussianVAE(VAE):
                 "Leave it out: the free parameters of other likelihoods are always learned.",
             )
         config: dict[str, Any] = {"learn_scale": learn_scale, "likelihood": likelihood}
+        config |= {"prior": prior, "posterior": posterior, "seed": seed}
         super().__init__(image_shape, latent_dim, sees_mask=sees_mask, **config)
         given = ("log_scale",) if one_scale else ()
         self.observation = Observation(likelihood, self.image_shape, given=given)

@@ -14,6 +14,7 @@ from ppl_vae import checks
 from ppl_vae.batch import BatchLike
 from ppl_vae.likelihoods import Observation
 from ppl_vae.missing import observed, scored
+from ppl_vae.models.code import prior_and_posterior
 from ppl_vae.models.labels import beside, check_labels, one_hot
 from ppl_vae.nets import MLP, GaussianMLP
 from ppl_vae.pair import Pair
@@ -39,13 +40,15 @@ class CountVAE(Pair):
         likelihood: ``poisson``, ``negative-binomial`` or ``zero-inflated-negative-binomial``.
         num_batches: of experiments, an input of both networks; 0 for none.
         dispersion: ``feature`` or ``feature-batch``.
+        prior: of `ppl_vae.models.priors`, its name, or a mapping of ``name`` and options; but
+            for `VampPrior`, as the encoder takes batches.
+        posterior: of `ppl_vae.models.posteriors`, likewise.
         sees_mask: whether the encoder gets the mask of missing counts beside the counts.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Raises:
         TypeError: a size is not an int.
-        ValueError: a size is too small, an unknown likelihood or dispersion, or a dispersion by
-            batch without batches.
+        ValueError: a size too small, an unknown name, or a dispersion by batch without batches.
 
     Source:
         Lopez, Regier, Cole, Jordan and Yosef, Deep generative modeling for single-cell
@@ -68,6 +71,8 @@ class CountVAE(Pair):
         *,
         num_batches: int = 0,
         dispersion: str = "feature",
+        prior: Any = "standard-normal",  # noqa: ANN401
+        posterior: Any = "diagonal-normal",  # noqa: ANN401
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -94,6 +99,8 @@ class CountVAE(Pair):
         )
         self.num_features, self.latent_dim = num_features, latent_dim
         self.num_batches, self.sees_mask = num_batches, sees_mask
+        families = prior_and_posterior(self, prior, posterior, data_shape=None, seed=seed)
+        self.prior_family, self.posterior_family = families
         # The mean's logarithm is the library's and the share's, and not a head of its own.
         self._mean = "log_rate" if likelihood == "poisson" else "log_mean"
         by_batch = dispersion == "feature-batch"
@@ -167,8 +174,7 @@ class CountVAE(Pair):
         counts = observed(x, mask)
         library = counts.sum(-1) if library is None else library
         with pyro.plate("data", len(x), dim=-1):
-            prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
-            z = pyro.sample("z", prior.to_event(1))
+            z = pyro.sample("z", self.prior_family(self))
             likelihood = scored(self.likelihood(z, library, batch), mask)
             return pyro.sample("x", likelihood, obs=counts)
 
@@ -182,8 +188,7 @@ class CountVAE(Pair):
         """Draw codes given the counts: q(z | x, b)."""
         self.begin(x, library, batch, mask)
         with pyro.plate("data", len(x), dim=-1):
-            loc, scale = self.encode(x, batch, mask)
-            return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+            return pyro.sample("z", self.posterior_family(*self.encode(x, batch, mask)))
 
     @torch.no_grad()
     def reconstruct(
@@ -193,10 +198,10 @@ class CountVAE(Pair):
         batch: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Return the expected counts at the guide's mean of z, (batch, num_features)."""
-        loc, _ = self.encode(x, batch, mask)
+        """Return the expected counts at the middle of the guide, (batch, num_features)."""
+        code = self.posterior_family.centre(*self.encode(x, batch, mask))
         library = observed(x, mask).sum(-1) if library is None else library
-        return self.likelihood(loc, library, batch).mean
+        return self.likelihood(code, library, batch).mean
 
     def check(self, x: BatchLike) -> None:
         """Raise unless `x` holds counts, and library sizes and batches that this pair takes."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ppl_vae import checks
+from ppl_vae.image_pair import ImagePair
 from ppl_vae.likelihoods import Spec
 from ppl_vae.nets import MLP, GaussianMLP, ImageDecoder
 from ppl_vae.seeding import weights_from
-from ppl_vae.vae import ImagePair
 
 GUIDES = ("bottom-up", "top-down")
 Gaussian = tuple[Tensor, Tensor]

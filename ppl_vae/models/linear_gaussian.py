@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
 
 from ppl_vae import checks
 from ppl_vae.batch import BatchLike
-from ppl_vae.closed_forms import linear_gaussian
-from ppl_vae.closed_forms.kl import kl_normal_standard
 from ppl_vae.missing import observed, scored
+from ppl_vae.models.code import prior_and_posterior
+from ppl_vae.models.exact_linear_gaussian import ExactEvidence, ExactLinearGaussian
+from ppl_vae.models.posteriors import DiagonalNormal
+from ppl_vae.models.priors import StandardNormal
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import weights_from
-
-# W, b and s.
-Model = tuple[Tensor, Tensor, Tensor]
 
 
 class AffineNormal(nn.Module):
@@ -53,6 +50,9 @@ class LinearGaussian(Pair):
         data_dim: d, numbers per example.
         latent_dim: k, at least 1 and below `data_dim`.
         noise_scale: s before training, above 0.
+        prior: of `ppl_vae.models.priors`, its name, or a mapping of ``name`` and options. With
+            `MixturePrior` and `VampPrior` evidence and posterior stay exact.
+        posterior: of `ppl_vae.models.posteriors`, likewise. The ELBO is exact with both defaults.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
     Attributes:
@@ -78,6 +78,8 @@ class LinearGaussian(Pair):
         latent_dim: int,
         *,
         noise_scale: float = 1.0,
+        prior: Any = "standard-normal",  # noqa: ANN401
+        posterior: Any = "diagonal-normal",  # noqa: ANN401
         seed: int | None = None,
     ) -> None:
         checks.count("latent_dim", latent_dim)
@@ -85,6 +87,9 @@ class LinearGaussian(Pair):
         scale = checks.positive_number("noise_scale", noise_scale)
         super().__init__(data_dim=data_dim, latent_dim=latent_dim, noise_scale=scale)
         self.data_dim, self.latent_dim = data_dim, latent_dim
+        shape = (data_dim,)
+        families = prior_and_posterior(self, prior, posterior, data_shape=shape, seed=seed)
+        self.prior_family, self.posterior_family = families
         with weights_from(seed):
             log_noise_scale = torch.tensor(math.log(scale))
             self.decoder = AffineNormal(latent_dim, data_dim, log_noise_scale)
@@ -118,16 +123,15 @@ class LinearGaussian(Pair):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the mean of p(x | z) at the guide's mean of z, (batch, data_dim)."""
+        """Return the mean of p(x | z) at the middle of the guide, (batch, data_dim)."""
         self.check(x if mask is None else (x, mask))
-        return self.decode(self.encode(x, mask)[0])
+        return self.decode(self.posterior_family.centre(*self.encode(x, mask)))
 
     def model(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Draw z from the prior and score the data, those numbers that were observed."""
         self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
-            prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
-            z = pyro.sample("z", prior.to_event(1))
+            z = pyro.sample("z", self.prior())
             likelihood = dist.Normal(self.decode(z), self.decoder.log_scale.exp())
             numbers = self._flat(observed(x, mask))
             shown = None if mask is None else mask.reshape(numbers.shape)
@@ -137,13 +141,23 @@ class LinearGaussian(Pair):
         """Draw z given the data."""
         self.begin(x, mask)
         with pyro.plate("data", len(x), dim=-1):
-            loc, scale = self.encode(x, mask)
-            return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+            return pyro.sample("z", self.posterior_family(*self.encode(x, mask)))
 
     @property
-    def exact(self) -> ExactLinearGaussian:
-        """The closed forms at this pair's parameters."""
-        return ExactLinearGaussian(self)
+    def exact(self) -> ExactEvidence | None:
+        """The closed forms at this pair's parameters; None where the prior is a flow."""
+        families = (self.prior_family.name, self.posterior_family.name)
+        if families == (StandardNormal.name, DiagonalNormal.name):
+            return ExactLinearGaussian(self)
+        prior = self.prior()
+        has_normals = isinstance(prior, dist.MixtureSameFamily) and isinstance(
+            prior.component_distribution, dist.Independent
+        )
+        return ExactEvidence(self) if has_normals or families[0] == StandardNormal.name else None
+
+    def prior(self) -> dist.TorchDistribution:
+        """Return p(z): event shape (latent_dim,)."""
+        return self.prior_family(self)
 
     def check(self, x: BatchLike) -> None:
         """Raise unless `x` holds `data_dim` numbers of the pair's dtype per example."""
@@ -164,65 +178,3 @@ class LinearGaussian(Pair):
 
     def _flat(self, x: Tensor) -> Tensor:
         return x.reshape(len(x), self.data_dim)
-
-
-class ExactLinearGaussian:
-    """The closed forms of `ppl_vae.closed_forms.linear_gaussian` at one pair's parameters.
-
-    Per example, shape (batch), in nats, differentiable in the pair's parameters.
-    """
-
-    def __init__(self, pair: LinearGaussian) -> None:
-        self._pair = pair
-        decoder = pair.decoder
-        self._model = (decoder.weight, decoder.loc, decoder.log_scale.exp())
-
-    def log_evidence(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return log p(x), of the numbers that were observed."""
-        return self._joined(x, mask, lambda x, model, _: linear_gaussian.log_evidence(x, *model))
-
-    def posterior(self, x: Tensor, mask: Tensor | None = None) -> MultivariateNormal:
-        """Return p(z | x), batch shape (batch), event shape (latent_dim)."""
-        if mask is None:
-            return linear_gaussian.posterior(x.flatten(1), *self._model)
-        size = self._pair.latent_dim
-        loc, scale_tril = x.new_zeros(len(x), size), torch.eye(size).to(x).repeat(len(x), 1, 1)
-        for rows, numbers, model in self._patterns(x, mask):
-            if numbers.shape[1]:
-                found = linear_gaussian.posterior(numbers, *model)
-                loc[rows], scale_tril[rows] = found.loc, found.scale_tril
-        return MultivariateNormal(loc, scale_tril=scale_tril)
-
-    def elbo(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the ELBO of the guide as it stands."""
-        guide = self._pair.encode(x, mask)
-
-        def of(x: Tensor, model: Model, rows: Tensor | slice) -> Tensor:
-            return linear_gaussian.elbo(x, *model, *(part[rows] for part in guide))
-
-        without = kl_normal_standard(*guide).sum(-1)
-        return self._joined(x, mask, of, empty=-without)
-
-    def _joined(
-        self,
-        x: Tensor,
-        mask: Tensor | None,
-        formula: Callable[[Tensor, Model, Tensor | slice], Tensor],
-        empty: Tensor | None = None,
-    ) -> Tensor:
-        """Return a formula per example; `empty` where nothing was observed, 0 by default."""
-        if mask is None:
-            return formula(x.flatten(1), self._model, slice(None))
-        found = x.new_zeros(len(x)) if empty is None else empty
-        for rows, numbers, model in self._patterns(x, mask):
-            if numbers.shape[1]:
-                found = found.index_put((rows,), formula(numbers, model, rows))
-        return found
-
-    def _patterns(self, x: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor, Model]]:
-        """Yield examples with the same numbers observed, those, and W, b and s for them."""
-        weight, loc, scale = self._model
-        patterns, owner = mask.flatten(1).unique(dim=0, return_inverse=True)
-        for number, keep in enumerate(patterns):
-            rows = (owner == number).nonzero().squeeze(-1)
-            yield rows, x.flatten(1)[rows][:, keep], (weight[keep], loc[keep], scale)

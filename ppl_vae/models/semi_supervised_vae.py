@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -12,13 +13,13 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import BatchLike
+from ppl_vae.image_pair import ImagePair
 from ppl_vae.likelihoods import Spec
 from ppl_vae.missing import observed
 from ppl_vae.models.conditional_vae import ConditionalVAE
 from ppl_vae.models.labels import check_labels, one_hot
 from ppl_vae.nets import MLP
 from ppl_vae.seeding import weights_from
-from ppl_vae.vae import ImagePair
 
 # In place of log 0 for the classes that a label rules out, so that 0 * log 0 is 0.
 NEVER = -1e4
@@ -47,6 +48,9 @@ class SemiSupervisedVAE(ConditionalVAE):
             times all examples over labelled ones.
         likelihood: a name in `ppl_vae.likelihoods.LIKELIHOODS`, or a mapping of ``name`` and
             options.
+        prior: of `ppl_vae.models.priors`, its name, or a mapping of ``name`` and options; but
+            for `VampPrior`, as the encoder takes labels.
+        posterior: of `ppl_vae.models.posteriors`, likewise.
         sees_mask: whether classifier and encoder get the mask of missing pixels.
         seed: of the initial weights; None continues torch's global stream, as any ``nn.Module``.
 
@@ -70,6 +74,8 @@ class SemiSupervisedVAE(ConditionalVAE):
         *,
         alpha: float = 1.0,
         likelihood: Spec = "bernoulli",
+        prior: Any = "standard-normal",  # noqa: ANN401
+        posterior: Any = "diagonal-normal",  # noqa: ANN401
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -81,6 +87,8 @@ class SemiSupervisedVAE(ConditionalVAE):
             latent_dim,
             hidden,
             likelihood=likelihood,
+            prior=prior,
+            posterior=posterior,
             sees_mask=sees_mask,
             seed=seed,
         )
@@ -115,8 +123,7 @@ class SemiSupervisedVAE(ConditionalVAE):
         with pyro.plate("data", len(x), dim=-1):
             uniform = dist.Categorical(logits=x.new_zeros(self.num_classes))
             label = pyro.sample("y", uniform, obs=y if labelled is None else None)
-            prior = dist.Normal(x.new_zeros(self.latent_dim), x.new_ones(self.latent_dim))
-            z = pyro.sample("z", prior.to_event(1))
+            z = pyro.sample("z", self.prior_family(self))
             return self.score(self.likelihood(z, label), x, mask)
 
     def guide(
@@ -138,8 +145,7 @@ class SemiSupervisedVAE(ConditionalVAE):
                     logits = torch.where(labelled.unsqueeze(-1), known, logits)
                 label = pyro.sample("y", dist.Categorical(logits=logits))
             assert label is not None
-            loc, scale = self.encode(seen, label, mask)
-            return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+            return pyro.sample("z", self.posterior_family(*self.encode(seen, label, mask)))
 
     def auxiliary_loss(
         self,
@@ -164,11 +170,12 @@ class SemiSupervisedVAE(ConditionalVAE):
         labelled: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Return the mean of p(x | z, y) at the guide's mean of z and its likeliest label."""
+        """Return the mean of p(x | z, y) at the guide's middle and likeliest label."""
         label = self._logits(x, mask).argmax(-1)
         if y is not None:
             label = y if labelled is None else torch.where(labelled, y, label)
-        return self.likelihood(self.encode(observed(x, mask), label, mask)[0], label).mean
+        code = self.posterior_family.centre(*self.encode(observed(x, mask), label, mask))
+        return self.likelihood(code, label).mean
 
     def check(self, x: BatchLike) -> None:
         """Raise unless `x` holds images, and labels that this pair takes."""

@@ -43,8 +43,8 @@ def aggregate_posterior(
     the global random state stay as they are.
 
     Args:
-        pair: a `ppl_vae.VAE`, or another pair with ``encode(x) -> loc, scale`` and a standard
-            Normal prior.
+        pair: a `ppl_vae.VAE` as it is by default, or another pair with
+            ``encode(x) -> loc, scale`` and a standard Normal prior.
         x: the data, as the pair takes them (a tensor, a tuple of its arguments, or a mapping), a
             Dataset, a DataLoader, or an `ImageData`.
         num_samples: draws from the mixture, at least 32.
@@ -84,7 +84,7 @@ def aggregate_posterior(
             raise NotImplementedError(
                 checks.message(
                     "a pair with encode(x) -> loc, scale of its guide's only latent, and a "
-                    "standard Normal prior, as every VAE",
+                    "standard Normal prior, as a VAE has by default",
                     type(pair).__name__,
                     "If its q(z | x) are Normals, pass loc and scale to aggregate_normals.",
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ppl_vae.elbos.continuous.iwae import TraceIWAE_ELBO
+from ppl_vae.elbos.scores import with_gradient_of
 from ppl_vae.elbos.sites.draws import Draw, Program
 from ppl_vae.elbos.weights import Weights
 
@@ -38,15 +39,17 @@ class TraceDReG_ELBO(TraceIWAE_ELBO):  # noqa: N801  (Pyro's naming)
         """Return the bound summed over the data points."""
         weights = Weights(draws, self.plate)
         normalised = weights.normalised()
-        value = weights.bound().detach()
-        # A draw that the model rules out has the weight 0, and no part in the sums.
-        counted = normalised > 0
-        log_p = weights.log_p.where(counted, 0)
-        through_model = weights.scale * (normalised * log_p).sum() + weights.rest
-        total = value + through_model - through_model.detach()
+        through_model = self.through_model(draws, weights, normalised) + weights.rest
+        total = with_gradient_of(weights.bound(), through_model)
         squared = weights.by_draw(normalised.square())
         for draw, share, ratio in zip(
             draws, squared, weights.by_draw(weights.log_ratios), strict=True
         ):
             total = total + draw.path(weights.scale * (share * ratio).sum())
         return total
+
+    def through_model(self, draws: list[Draw], weights: Weights, normalised: Tensor) -> Tensor:
+        """Return a scalar whose gradient is that of the model's parameters inside of the plate."""
+        # A draw that the model rules out has the weight 0, and no part in the sums.
+        log_p = weights.log_p.where(normalised > 0, 0)
+        return weights.scale * (normalised * log_p).sum()

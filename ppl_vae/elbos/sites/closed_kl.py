@@ -41,8 +41,11 @@ def registered_kl(q: Any, p: Any) -> Tensor:  # noqa: ANN401
     Some of torch's formulas do not broadcast by themselves (the one for two Bernoullis, say).
 
     Raises:
-        NotImplementedError: none is registered, or one that is known to be wrong.
+        NotImplementedError: none is registered, or one that is known to be wrong; or the two are
+            of several numbers and of one.
     """
+    if q.event_shape != p.event_shape:
+        raise NotImplementedError("the event shapes differ")
     wrong = wrong_where(base(q), base(p))
     if wrong:
         raise NotImplementedError(wrong)

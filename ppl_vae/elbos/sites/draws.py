@@ -69,17 +69,27 @@ class Draw:
         graph was cut at every latent, and from the last latent to the first, the derivative by
         the leaf is carried over to the leaves from which that latent was drawn.
         """
-        names = list(self.cut.leaves)
+        return self.through(self.cut.drawn, objective)
+
+    def through(self, drawn: dict[str, Tensor], objective: Tensor) -> Tensor:
+        """Return a scalar, 0, with the gradient of `objective` through values drawn of the leaves.
+
+        Args:
+            drawn: by name, in the order in which they were drawn, values equal to the leaves, as
+                functions of parameters and of the leaves before them.
+            objective: a scalar, of the leaves.
+        """
+        names = list(drawn)
         leaves = [self.cut.leaves[name] for name in names]
         slopes = list(_slopes(objective, leaves))
         total = objective.new_zeros(())
         for last in reversed(range(len(names))):
-            drawn = self.cut.drawn[names[last]]
-            if not drawn.requires_grad:
+            value = drawn[names[last]]
+            if not value.requires_grad:
                 continue
-            for earlier, slope in enumerate(_slopes(drawn, leaves[:last], slopes[last])):
+            for earlier, slope in enumerate(_slopes(value, leaves[:last], slopes[last])):
                 slopes[earlier] = slopes[earlier] + slope
-            total = total + (slopes[last].detach() * drawn).sum()
+            total = total + (slopes[last].detach() * value).sum()
         return total - total.detach()
 
 

@@ -11,15 +11,14 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import biject_to
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.density.layout import Layout
 from ppl_vae.diagnostics.evidence.density.particles import Given, Particles
 from ppl_vae.diagnostics.evidence.density.states import joint_states
+from ppl_vae.diagnostics.evidence.density.supports import bijection, not_continuous, unmixed
 from ppl_vae.diagnostics.sampling.distributions import is_discrete
-from ppl_vae.elbos.sites.closed_kl import base
 from ppl_vae.elbos.sites.draws import CutAtLatents, Draw
 from ppl_vae.elbos.sites.traces import Site, is_subsample, latent_sites
 from ppl_vae.elbos.weights import Weights
@@ -53,11 +52,6 @@ class Constrain(Messenger):
         log_det = transform.log_abs_det_jacobian(u, msg["value"])
         extra = log_det.dim() - (msg["value"].dim() - msg["fn"].event_dim)
         self.log_det[name] = log_det.flatten(-extra).sum(-1) if extra > 0 else log_det
-
-
-def bijection(fn: Any) -> Any:  # noqa: ANN401
-    """Return the bijection from the real line onto a support; a mixture's is its components'."""
-    return biject_to(_unmixed(fn).support)
 
 
 # Rows of states that are scored at once: beyond it nothing gets faster, and memory is bounded.
@@ -131,9 +125,9 @@ class LogJoint:
                         "Draw the latents themselves, or use method='iwae'.",
                     )
                 )
-        discrete = {n: s for n, s in in_model.items() if is_discrete(_unmixed(s["fn"]))}
+        discrete = {n: s for n, s in in_model.items() if is_discrete(unmixed(s["fn"]))}
         if discrete and not sums_states:
-            raise _not_continuous(*next(iter(discrete.items())))
+            raise not_continuous(*next(iter(discrete.items())))
         continuous = [name for name in in_guide if name not in discrete]
         self._sites = {name: self._continuous(name, in_model[name]) for name in continuous}
         self._discrete = {n: Layout.of(s, s["value"], particles) for n, s in discrete.items()}
@@ -223,23 +217,8 @@ class LogJoint:
         try:
             value = bijection(site["fn"]).inv(site["value"])
         except NotImplementedError:
-            raise _not_continuous(name, site) from None
+            raise not_continuous(name, site) from None
         return Layout.of(site, value, self._particles)
-
-
-def _unmixed(fn: Any) -> Any:  # noqa: ANN401
-    """Return a mixture's components, and anything else as it is."""
-    return getattr(fn, "component_distribution", fn)
-
-
-def _not_continuous(name: str, site: Site) -> NotImplementedError:
-    return NotImplementedError(
-        checks.message(
-            "continuous latents",
-            f"{type(base(site['fn'])).__name__} at site {name!r}",
-            "Use method='iwae', or 'quadrature', which sums over finitely many values.",
-        )
-    )
 
 
 def _score(trace: Any, constrain: Constrain) -> None:  # noqa: ANN401
