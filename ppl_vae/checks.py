@@ -217,10 +217,10 @@ def function(name: str, value: object) -> Callable[..., Any]:
     return instance(name, value, Callable, "a function", "Pass it, not its result.")
 
 
-def sizes(name: str, value: object) -> tuple[int, ...]:
-    """Return `value` as a tuple; raise unless it is a sequence of ints, each at least 1."""
-    instance(name, value, Sequence, "a tuple of ints", "For example (32, 16).")
-    return tuple(count(f"every entry of {name}", each) for each in value)  # pyright: ignore[reportGeneralTypeIssues]
+def sizes(name: str, value: object) -> list[int]:
+    """Return `value` as a list; raise unless it is a sequence of ints, each at least 1."""
+    given = instance(name, value, Sequence, "a list of sizes", "For example [32, 16].")
+    return [count(f"every entry of {name}", each) for each in given]
 
 
 def name(kind: str, value: object, known: Iterable[str]) -> str:

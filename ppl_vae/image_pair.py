@@ -49,15 +49,13 @@ class ImagePair(Pair):
         sees_mask: bool = False,
         **config: Any,  # noqa: ANN401
     ) -> None:
-        image_shape = tuple(image_shape)
+        image_shape = tuple(checks.sizes("image_shape", image_shape))
         if len(image_shape) != 3:
             raise checks.value_error(
                 "image_shape as (channels, height, width)",
                 f"{image_shape}",
                 "A grey 28 x 28 image has the shape (1, 28, 28).",
             )
-        for size in image_shape:
-            checks.count("every entry of image_shape", size)
         if likelihood is not None:
             config["likelihood"] = likelihood
         if sees_mask:

@@ -61,7 +61,7 @@ class BernoulliVAE(VAE):
         seed: int | None = None,
     ) -> None:
         checks.name("activation", activation, ACTIVATIONS)
-        hidden = [checks.count("every entry of hidden", size) for size in hidden]
+        hidden = checks.sizes("hidden", hidden)
         config: dict[str, Any] = {"hidden": hidden, "activation": activation}
         config |= {"likelihood": likelihood, "sees_mask": sees_mask}
         families: dict[str, Any] = {"prior": prior, "posterior": posterior}

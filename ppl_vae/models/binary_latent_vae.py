@@ -66,7 +66,7 @@ class BinaryLatentVAE(CodePair):
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
-        hidden = [checks.count("every entry of hidden", size) for size in hidden]
+        hidden = checks.sizes("hidden", hidden)
         config: dict[str, Any] = {"likelihood": likelihood, "sees_mask": sees_mask}
         super().__init__(image_shape, latent_dim, hidden=hidden, **config)
         assert self.observation is not None

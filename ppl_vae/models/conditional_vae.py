@@ -69,7 +69,7 @@ class ConditionalVAE(ImagePair):
     ) -> None:
         checks.count("num_classes", num_classes)
         checks.count("latent_dim", latent_dim)
-        hidden = [checks.count("every entry of hidden", size) for size in hidden]
+        hidden = checks.sizes("hidden", hidden)
         super().__init__(
             image_shape,
             num_classes=num_classes,

@@ -87,7 +87,7 @@ class CountVAE(Pair):
                 f"num_batches={num_batches}, likelihood={likelihood!r}",
                 "Pass the number of batches, or dispersion='feature'.",
             )
-        hidden = [checks.count("every entry of hidden", size) for size in hidden]
+        hidden = checks.sizes("hidden", hidden)
         super().__init__(
             num_features=num_features,
             latent_dim=latent_dim,

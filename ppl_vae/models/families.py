@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from torch import nn
@@ -75,19 +75,10 @@ def choose(role: str, given: object, known: Mapping[str, type[FamilyT]]) -> Fami
     return cls(**options)
 
 
-def sizes(name: str, given: object) -> list[int]:
-    """Return a list of sizes; raise unless it is a sequence of ints from 1."""
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise checks.type_error(
-            f"{name} as a list of sizes", type(given).__name__, "For instance [64, 64]."
-        )
-    return [checks.count(f"every entry of {name}", size) for size in given]
-
-
 def flow_options(kind: object, transforms: object, hidden: object) -> dict[str, Any]:
     """Return the options of a flow of zuko's, checked."""
     return {
         "kind": checks.name("kind of flow", kind, FLOWS),
         "transforms": checks.count("transforms", transforms),
-        "hidden": sizes("hidden", hidden),
+        "hidden": checks.sizes("hidden", hidden),
     }

@@ -85,5 +85,5 @@ def pair_from_modules(
         None if encoder_output is None else ("loc", encoder_output),
         None if decoder_output is None else tuple(decoder_output.split(", ")),
         scale,
-        None if image_shape is None else tuple(image_shape),
+        None if image_shape is None else tuple(checks.sizes("image_shape", image_shape)),
     )

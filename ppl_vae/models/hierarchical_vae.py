@@ -75,7 +75,7 @@ class HierarchicalVAE(ImagePair):
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
-        dims = [checks.count("every entry of latent_dims", size) for size in latent_dims]
+        dims = checks.sizes("latent_dims", latent_dims)
         if len(dims) < 2:
             raise checks.value_error(
                 "latent_dims of at least two layers",
@@ -84,7 +84,7 @@ class HierarchicalVAE(ImagePair):
             )
         checks.name("guide", guide, GUIDES)
         sizes = [2 * size for size in dims] if hidden is None else hidden
-        widths = [checks.count("every entry of hidden", size) for size in sizes]
+        widths = checks.sizes("hidden", sizes)
         if len(widths) != len(dims):
             raise checks.value_error(
                 f"{len(dims)} entries of hidden, one per layer",

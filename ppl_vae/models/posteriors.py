@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ppl_vae import checks
 from ppl_vae.flows import lazy_transform, transform_on
-from ppl_vae.models.families import Family, choose, flow_options, sizes
+from ppl_vae.models.families import Family, choose, flow_options
 
 __all__ = ["POSTERIORS", "DiagonalNormal", "FlowPosterior", "IAFPosterior", "Posterior"]
 
@@ -124,7 +124,7 @@ class IAFPosterior(Posterior):
 
     def __init__(self, transforms: int = 2, *, hidden: Sequence[int] = (64, 64)) -> None:
         options = {"transforms": checks.count("transforms", transforms)}
-        super().__init__(**options, hidden=sizes("hidden", hidden))
+        super().__init__(**options, hidden=checks.sizes("hidden", hidden))
 
     def build(self, latent_dim: int) -> None:
         """Make the networks."""
