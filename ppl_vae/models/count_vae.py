@@ -87,11 +87,10 @@ class CountVAE(Pair):
                 f"num_batches={num_batches}, likelihood={likelihood!r}",
                 "Pass the number of batches, or dispersion='feature'.",
             )
-        hidden = checks.sizes("hidden", hidden)
         super().__init__(
             num_features=num_features,
             latent_dim=latent_dim,
-            hidden=hidden,
+            hidden=checks.sizes("hidden", hidden),
             likelihood=likelihood,
             num_batches=num_batches,
             dispersion=dispersion,
@@ -110,8 +109,7 @@ class CountVAE(Pair):
         inputs = num_features * (2 if sees_mask else 1) + num_batches
         with weights_from(seed):
             self.encoder = GaussianMLP(inputs, hidden, latent_dim)
-            sizes = [latent_dim + num_batches, *hidden[::-1], num_features + gates]
-            self.decoder = MLP(sizes)
+            self.decoder = MLP([latent_dim + num_batches, *hidden[::-1], num_features + gates])
         if by_batch:
             self.log_total_count = nn.Parameter(torch.zeros(num_batches, num_features))
 
