@@ -13,7 +13,7 @@ def resolve(device: str | torch.device) -> torch.device:
     Raises:
         ValueError: torch does not know the device, or it is not there.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)

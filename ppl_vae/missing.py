@@ -19,9 +19,10 @@ def observed(x: Tensor, mask: Tensor | None) -> Tensor:
         mask: of the shape of `x`, True where an entry was observed; None if all were.
 
     Raises:
-        TypeError: `mask` is no tensor of booleans.
+        TypeError: `x` is no tensor, or `mask` no tensor of booleans.
         ValueError: it has another number of entries per example.
     """
+    checks.instance("x", x, Tensor, "a tensor", "Pass torch.as_tensor(x).")
     if mask is None:
         return x
     checks.instance("mask", mask, Tensor, "a tensor of booleans", "Pass torch.as_tensor(mask).")

@@ -112,6 +112,7 @@ def expectation(
     checks.name("method", method, _METHODS)
     if num_points is not None:
         checks.count("num_points", num_points)
+    checks.function("function", function)
     if method == "monte-carlo":
         return _monte_carlo(distribution, function, num_points or 1000, seed)
     if method == "quadrature":
