@@ -1,9 +1,9 @@
 import html
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -20,14 +20,15 @@ def run():
 
 def test_help_takes_no_torch_and_little_time():
     best = min(_seconds([sys.executable, "-m", "ppl_vae", "--help"]) for _ in range(3))
-    # Half a second is the aim on a quiet machine; with torch it would be several.
+    # Of the processor, whatever else runs. Half a second is the aim; with torch it is several.
     assert best < 1.0
 
 
 def _seconds(command):
-    began = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_list_shows_every_name(run):
