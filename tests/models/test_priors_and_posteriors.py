@@ -15,6 +15,7 @@ from pyro.contrib.zuko import ZukoToPyro
 from pyro.infer import Trace_ELBO
 from scipy.special import logsumexp
 from scipy.stats import norm
+from standard_errors import BOUND
 from torch import nn
 
 from ppl_vae import (
@@ -246,6 +247,21 @@ def test_evidence_of_a_linear_decoder_by_quadrature(prior):
     joint = pair.prior().log_prob(z) + likelihood
     posterior = pair.exact.posterior(x).log_prob(z)
     torch.testing.assert_close(joint - posterior, pair.exact.log_evidence(x))
+
+
+@pytest.mark.parametrize(
+    ("prior", "posterior"), [("standard", "iaf"), ("mixture", "iaf"), ("vamp", "nsf")]
+)
+def test_the_ways_to_the_evidence_agree(prior, posterior):
+    families = {**PRIORS, "standard": StandardNormal}
+    made = {"prior": families[prior](), "posterior": POSTERIORS[posterior]()}
+    pair = BernoulliVAE((1, 3, 3), 2, (8,), **made, seed=0)
+    x = pair.sample(3, seed=1)
+    exact = log_evidence(pair, x, method="quadrature", device="cpu").mean
+    ways = {"iwae": {"num_samples": 500}, "ais": {"num_samples": 32, "num_temperatures": 20}}
+    for method, options in ways.items():
+        found = log_evidence(pair, x, method=method, device="cpu", **options)
+        assert (found.per_example().z_score(exact).abs() < BOUND).all()
 
 
 def test_what_is_exact_of_a_mixture_holds_with_missing_numbers():
