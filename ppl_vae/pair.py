@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ppl_vae import checks
 from ppl_vae.batch import Batch, BatchLike, Data, as_batch, takes_one, unpacked
+from ppl_vae.drawing import drawing
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 _serial = itertools.count(1)
@@ -23,11 +24,11 @@ Shape = tuple[int, ...] | None
 @contextmanager
 def leaving_no_params() -> Iterator[None]:
     """Leave Pyro's param store as it was before a block."""
-    store = pyro.get_param_store()  # not by `del`: one parameter may have two names
+    store = pyro.get_param_store()
     before = dict(store._params), dict(store._constraints), dict(store._param_to_name)
     try:
         yield
-    finally:
+    finally:  # not by `del`, which raises where one parameter has two names
         store._params, store._constraints, store._param_to_name = before
 
 
@@ -154,8 +155,7 @@ class Pair(nn.Module):
             return {"x": x}
         found = as_batch(x)
         bound = Batch((found,)) if isinstance(found, Tensor) else found
-        named = bound.bind(self.model)
-        return {name: entry for name, entry in named.items() if isinstance(entry, Tensor)}
+        return {n: e for n, e in bound.bind(self.model).items() if isinstance(e, Tensor)}
 
     def check_dtype(self, x: Tensor) -> None:
         """Raise TypeError unless `x` has the parameters' dtype, as networks need."""
@@ -235,7 +235,7 @@ class Pair(nn.Module):
         # A stream of its own: the same seed may have made the weights, or the caller's data.
         stream = derive(as_int(seed), "sample")
         with leaving_no_params(), poutine.block(), seeded(stream, self.device):
-            model = unpacked(poutine.uncondition(self.model))
+            model = unpacked(drawing(self.model))
             trace: Any = poutine.trace(model).get_trace(as_batch(blank))
         return trace.nodes["x"]["value"]
 

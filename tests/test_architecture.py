@@ -25,7 +25,7 @@ LEAVES = {
     "plots",
     "distributions",
 }
-LEAVES |= {"likelihoods"}
+LEAVES |= {"likelihoods", "drawing"}
 MAY_IMPORT = {
     "__init__": set(),
     "checks": set(),
@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "distributions": set(),
     "loggers": {"checks"},
     "devices": {"checks"},
-    "pair": {"checks", "batch", "seeding"},
+    "drawing": set(),
+    "pair": {"checks", "batch", "drawing", "seeding"},
     "likelihoods": {"checks", "distributions"},
     "flows": {"checks"},
     "image_pair": {"checks", "batch", "missing", "pair", "likelihoods"},

@@ -8,21 +8,13 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.density.particles import Run
+from ppl_vae.drawing import drawing
 from ppl_vae.elbos.sites.traces import Site, density_sites, latent_sites
-
-
-class _Drawn(UnconditionMessenger):
-    """Draws what is observed; what is computed from it stays computed."""
-
-    def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401
-        if not msg["infer"].get("_deterministic"):
-            super()._pyro_sample(msg)
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class Simulator:
                 "none that it observes",
                 "Give the data to pyro.sample by obs=.",
             )
-        drawn = _drawn(model, like)
+        drawn: Any = poutine.trace(drawing(model)).get_trace(like)
         places: dict[str, int] = {}
         for name, site in observed.items():
             value = drawn.nodes[name]["value"]
@@ -77,16 +69,9 @@ class Simulator:
 
     def draw(self, like: Data) -> tuple[Data, dict[str, Site]]:
         """Return data in the shape of `like`, and by name the sites that made them."""
-        trace = _drawn(self.model, like)
+        trace: Any = poutine.trace(drawing(self.model)).get_trace(like)
         values = {number: trace.nodes[name]["value"] for name, number in self.places.items()}
         return _replaced(like, values), latent_sites(trace)
-
-
-def _drawn(model: Run, like: Data) -> Any:  # noqa: ANN401
-    """Return a trace in which data and latents are drawn together."""
-    with poutine.trace() as found, _Drawn():
-        model(like)
-    return found.trace
 
 
 def tensors(batch: Data) -> list[Tensor]:

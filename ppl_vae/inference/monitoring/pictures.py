@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ppl_vae import checks, plots
 from ppl_vae.batch import BatchLike, Data
+from ppl_vae.drawing import drawing
 from ppl_vae.functions import as_program
 from ppl_vae.inference.batches import DataSource, first_examples
 from ppl_vae.inference.monitoring.guide_means import guide_means
@@ -198,7 +199,7 @@ def prior_means(pair: Pair, count: int, *, seed: Seed = 0) -> Tensor:
     pair, blank = as_program(pair, pair.blank(checks.count("count", count)))
     stream = derive(as_int(seed), "prior means")
     with leaving_no_params(), poutine.block(), seeded(stream, pair.device):
-        trace: Any = poutine.trace(poutine.uncondition(pair.model)).get_trace(blank)
+        trace: Any = poutine.trace(drawing(pair.model)).get_trace(blank)
     return trace.nodes["x"]["fn"].mean
 
 

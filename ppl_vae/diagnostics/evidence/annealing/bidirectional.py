@@ -26,8 +26,9 @@ from ppl_vae.diagnostics.evidence.importance_weights import summarise
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES
 from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, gap_between, joined
 from ppl_vae.diagnostics.evidence.subject import prepared
+from ppl_vae.drawing import drawing
 from ppl_vae.elbos.sites.closed_kl import layers
-from ppl_vae.elbos.sites.traces import observed_sites
+from ppl_vae.elbos.sites.traces import density_sites
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, reseed
@@ -147,7 +148,8 @@ def bidirectional_evidence(
 @torch.no_grad()
 def _simulated(particles: Particles, like: Data) -> tuple[Data, Any]:
     """Return data in the shape of `like` drawn from the model, and the trace that made them."""
-    observed = observed_sites(poutine.trace(particles.model).get_trace(like))
+    scored = density_sites(poutine.trace(particles.model).get_trace(like))
+    observed = {name: site for name, site in scored.items() if site["is_observed"]}
     if len(observed) != 1:
         raise NotImplementedError(
             checks.message(
@@ -158,7 +160,7 @@ def _simulated(particles: Particles, like: Data) -> tuple[Data, Any]:
         )
     # As one particle, so that the latents have the dimension that the densities expect.
     with particles.batched(1):
-        trace: Any = poutine.trace(poutine.uncondition(particles.model)).get_trace(like)
+        trace: Any = poutine.trace(drawing(particles.model)).get_trace(like)
     ((name, site),) = observed.items()
     drawn = trace.nodes[name]["value"]
 
