@@ -13,6 +13,7 @@ from ppl_vae import (
     HierarchicalVAE,
     ImageData,
     LinearGaussian,
+    SemiSupervisedVAE,
     active_units,
     check_kl,
     evaluate,
@@ -47,6 +48,10 @@ def linear():
         (lambda: BernoulliVAE(None, 2), "image_shape as a list of sizes; got NoneType"),
         (lambda: BernoulliVAE((1, 2, 2), 2, 16), "hidden as a list of sizes; got int"),
         (lambda: CountVAE(3, hidden=2.5), "hidden as a list of sizes; got float"),
+        (
+            lambda: SemiSupervisedVAE((1, 2, 2), alpha=torch.zeros(0).numpy()),
+            "alpha as a number; got ndarray",
+        ),
         (lambda: HierarchicalVAE((1, 2, 2), 3), "latent_dims as a list of sizes; got int"),
         (
             lambda: pair_from_modules(

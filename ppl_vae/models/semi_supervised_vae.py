@@ -79,7 +79,7 @@ class SemiSupervisedVAE(ConditionalVAE):
         sees_mask: bool = False,
         seed: int | None = None,
     ) -> None:
-        if alpha != 0:
+        if not (isinstance(alpha, (int, float)) and alpha == 0):
             checks.positive_number("alpha", alpha)
         super().__init__(
             image_shape,
