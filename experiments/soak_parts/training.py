@@ -68,7 +68,10 @@ def forked(work: Callable[[], object]) -> int:
 
     It ends with 0, with 3 after an error in the library's words, or with 4 after a raw one.
     """
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Of threads, which Python 3.12 warns of: torch's are idle here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child:
         return child
     code = 0
