@@ -20,7 +20,8 @@ REFUSED = (
 SERVING = ["trace", "trace-graph", "score-function", "leave-one-out", "disarm"]
 SERVING += ["straight-through", "vimco", "reweighted-wake-sleep", "exact"]
 NAMED = f"Estimators that serve this program: {', '.join(map(repr, SERVING))}."
-PATHWISE = ["trace-mean-field", "analytic-kl", "sticking-the-landing", "iwae", "dreg", "renyi"]
+PATHWISE = ["trace-mean-field", "analytic-kl", "sticking-the-landing", "iwae", "dreg"]
+PATHWISE += ["generalised-dreg", "renyi"]
 
 
 class _OfAUser(TraceMeanField_ELBO):
