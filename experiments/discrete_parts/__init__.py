@@ -1,0 +1,1 @@
+"""Parts of `discrete_latents.py`."""
