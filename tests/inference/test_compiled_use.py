@@ -11,7 +11,7 @@ from pyro.infer import Trace_ELBO
 from pyro.optim import SGD as PyroSGD
 from pyro.optim import Adam
 
-from ppl_vae import CompiledSVI
+from ppl_vae import BernoulliVAE, CompiledSVI
 from ppl_vae.elbos import make
 
 
@@ -86,3 +86,27 @@ def test_unknown_backends_and_precisions_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             CompiledSVI(pair.model, pair.guide, Adam({}), Trace_ELBO(), **options)
+
+
+@pytest.mark.parametrize(("hidden", "compiled_at"), [((4,), 1), ((4,) * 4, 4)])
+def test_a_step_whose_updates_are_many_is_compiled_once_that_is_repaid(
+    hidden, compiled_at, monkeypatch
+):
+    """Both programs have fewer than 400 operations; with those of Adam, for 20 tensors, one has more."""
+    lowered, steps = [], []
+
+    def as_traced(body, given, name):
+        lowered.append(len(steps))
+        return lambda given: body(*given)
+
+    monkeypatch.setattr("ppl_vae.inference.compilation.chunk.lower", as_traced)
+    name = "ppl_vae.inference.compilation.stepper.steps_to_repay"
+    monkeypatch.setattr(name, lambda module, *, share, traced: 3)
+    pair = BernoulliVAE((1, 2, 2), latent_dim=1, hidden=hidden, seed=0)
+    x = torch.ones(3, 1, 2, 2)
+    svi = CompiledSVI(pair.model, pair.guide, Adam({"lr": 1e-3}), Trace_ELBO())
+    for _ in range(6):
+        svi.step(x)
+        steps.append(x)
+    assert lowered == [compiled_at]
+    assert svi.why_eager is None

@@ -34,8 +34,10 @@ Program = Callable[..., Tensor]
 _SEEDS = (1, 2)
 # Steps in one call where a step is so small that calling it costs more than doing it.
 _TINY, _MOST_OPERATIONS = 20_000, 400
-# Larger graphs are not compiled before that is repaid: it takes half a minute and more.
+# Larger steps are not compiled before that is repaid: it takes half a minute and more.
 _COMPILED_AT_ONCE = 400
+# Operations of an optimiser for each parameter that it changes in the graph; Adam's.
+_UPDATE = 14
 
 
 class Stepper:
@@ -91,10 +93,11 @@ class Stepper:
         self.trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
         self.graph: Graph = graph
         self._chunks: dict[tuple[int, bool, bool], Chunk] = {}
-        self._num_steps = self._num_uncompiled = 0
-        if patient and len(operations(graph.module)) > _COMPILED_AT_ONCE:
-            self._num_uncompiled = steps_to_repay(graph.module, share=1.0, traced=True)
         self._bind()
+        self._num_steps = self._num_uncompiled = 0
+        updates = _UPDATE * len(self.trained) if self.updates else 0
+        if patient and len(operations(graph.module)) + updates > _COMPILED_AT_ONCE:
+            self._num_uncompiled = steps_to_repay(graph.module, share=1.0, traced=True)
 
     def _bind(self) -> None:
         found = slots(self._optimizer, self.trained)
