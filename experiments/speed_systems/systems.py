@@ -69,7 +69,7 @@ SYSTEMS = [
     System("toy", ExponentialNormal, 1, "trace", None),
     System("bernoulli, z 2", lambda: BernoulliVAE(latent_dim=2, seed=0), 100),
     System("bernoulli, z 50", lambda: BernoulliVAE(latent_dim=50, hidden=(400,), seed=0), 256),
-    System("burda", lambda: BernoulliVAE(latent_dim=50, hidden=(200, 200), seed=0), 20, "trace"),
+    System("bernoulli, Burda", lambda: BernoulliVAE(latent_dim=50, hidden=(200, 200), seed=0), 20),
     System("conv gaussian", lambda: ConvGaussianVAE(seed=0), 256, binarize="none"),
     System("hierarchical", lambda: HierarchicalVAE(seed=0), 100, "trace"),
 ]
