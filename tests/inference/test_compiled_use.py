@@ -92,7 +92,7 @@ def test_unknown_backends_and_precisions_are_refused():
 def test_a_step_whose_updates_are_many_is_compiled_once_that_is_repaid(
     hidden, compiled_at, monkeypatch
 ):
-    """Both programs have fewer than 400 operations; with those of Adam, for 20 tensors, one has more."""
+    """Both programs have fewer than 400 operations; Adam for 20 tensors adds as many to one."""
     lowered, steps = [], []
 
     def as_traced(body, given, name):

@@ -28,6 +28,7 @@ from ppl_vae.elbos import ESTIMATORS, make, name_of, without_weights
 from ppl_vae.elbos.serving import require_served, those_that_serve
 from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM
+from ppl_vae.elbos.vectorising import vectorised
 from ppl_vae.functions import Functions, as_program
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
@@ -60,7 +61,8 @@ def compare_elbos(
             takes all that serve the pair, and says which others do not and why.
         num_replicates: at least 10.
         num_particles: averaged in each estimate; for the estimators given by name. None is the
-            fewest that each takes: one, or two where particles are compared.
+            fewest that each takes: one, or two where particles are compared. They are drawn
+            together where the program allows it.
         seed: of all the noise.
         device: ``auto`` is the GPU where there is one.
 
@@ -189,7 +191,8 @@ def _choose(
     """Return the estimators, and why others are left out; raise if one asked for cannot serve."""
     program = Program(pair.model, pair.guide, (x,), {})
     if estimators is None:
-        return those_that_serve(program, num_particles=num_particles)
+        serving, left_out = those_that_serve(program, num_particles=num_particles)
+        return {name: vectorised(elbo, program) for name, elbo in serving.items()}, left_out
     if isinstance(estimators, Mapping):
         chosen = {name: make(elbo) for name, elbo in estimators.items()}
     else:
@@ -197,4 +200,6 @@ def _choose(
         chosen = {name: make(name, num_particles=num_particles) for name in names}
     for elbo in chosen.values():
         require_served(elbo, program)
+    if not isinstance(estimators, Mapping):
+        chosen = {name: vectorised(elbo, program) for name, elbo in chosen.items()}
     return chosen, {}

@@ -48,6 +48,23 @@ class CutAtLatents(Messenger):
         self.leaves[name] = msg["value"] = msg["value"].detach().requires_grad_()
 
 
+class Given(Messenger):
+    """Gives latent sites the values that it was made with; they stay latent.
+
+    Args:
+        values: by the sites' names.
+    """
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if not msg["is_observed"] and msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+            msg["done"] = True
+
+
 @dataclass
 class Draw:
     """One particle, or all of them along one dimension.

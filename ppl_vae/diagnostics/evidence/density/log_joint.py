@@ -15,11 +15,11 @@ from torch import Tensor
 from ppl_vae import checks
 from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.density.layout import Layout
-from ppl_vae.diagnostics.evidence.density.particles import Given, Particles
+from ppl_vae.diagnostics.evidence.density.particles import Particles
 from ppl_vae.diagnostics.evidence.density.states import joint_states
 from ppl_vae.diagnostics.evidence.density.supports import bijection, not_continuous, unmixed
 from ppl_vae.diagnostics.sampling.distributions import is_discrete
-from ppl_vae.elbos.sites.draws import CutAtLatents, Draw
+from ppl_vae.elbos.sites.draws import CutAtLatents, Draw, Given
 from ppl_vae.elbos.sites.traces import Site, is_subsample, latent_sites
 from ppl_vae.elbos.weights import Weights
 

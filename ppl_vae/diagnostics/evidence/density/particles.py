@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Delta
-from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
@@ -18,30 +17,14 @@ from ppl_vae import checks
 from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.density.fused import Kernel, fill_in
 from ppl_vae.diagnostics.quadrature.coordinates import bounds_of
-from ppl_vae.elbos.sites.draws import CutAtLatents, Draw
+from ppl_vae.elbos.sites.draws import CutAtLatents, Draw, Program
 from ppl_vae.elbos.sites.traces import check_sites, density_sites, is_subsample, latent_sites
+from ppl_vae.elbos.vectorising import particles_agree
 from ppl_vae.elbos.weights import PARTICLES, Weights
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
 
 Run = Callable[[Data], Any]
-
-
-class Given(Messenger):
-    """Gives latent sites the values that it was made with; they stay latent.
-
-    Args:
-        values: by the sites' names.
-    """
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if not msg["is_observed"] and msg["name"] in self.values:
-            msg["value"] = self.values[msg["name"]]
-            msg["done"] = True
 
 
 @dataclass(frozen=True)
@@ -95,8 +78,8 @@ class Particles:
         has_plate = any(f.name == plate for f in frames)
         splits = has_plate and x.dim() > 0 and size == len(x) and _splits(model, guide, x, plate)
         part = x[:2] if splits else x
-        found = cls(model, guide, plate, depth, True, splits, size)  # noqa: FBT003
-        return replace(found, vectorised=found._agrees_when_vectorised(part))
+        vectorised = particles_agree(Program(model, guide, (part,), {}), depth)
+        return cls(model, guide, plate, depth, vectorised, splits, size)
 
     def draw(self, x: Data, count: int) -> Draw:
         """Return `count` particles drawn from the guide, with their log-densities."""
@@ -120,24 +103,6 @@ class Particles:
             name: site["value"].select(-self.depth - 1 - site["fn"].event_dim, number)
             for name, site in latent_sites(draw.guide).items()
         }
-
-    def _agrees_when_vectorised(self, x: Data) -> bool:
-        try:
-            # A number that no dimension of the data is likely to have.
-            count = 3 if self.num_examples != 3 else 5
-            draw = self.draw(x, count)
-            found = Weights([draw], self.plate).log_ratios
-            alone = []
-            for number in range(count):
-                with Given(self.one(draw, number)):
-                    alone.append(Weights([_run(self.model, self.guide, x)], self.plate).log_ratios)
-        except Exception:  # whatever a program does with a dimension that it does not expect
-            return False
-        expected = torch.cat(alone)
-        tolerance = 1e3 * torch.finfo(expected.dtype).eps
-        return found.shape == expected.shape and torch.allclose(
-            found, expected, rtol=tolerance, atol=tolerance, equal_nan=True
-        )
 
 
 def _run(model: Run, guide: Run, x: Data, kernel: Kernel | None = None) -> Draw:
