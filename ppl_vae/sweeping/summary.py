@@ -89,7 +89,9 @@ class Summary:
             f"{_interval(table.iloc[best], name)} nats an example, {seeds}."
         ]
         near = [labels[other] for other in self._not_below(best)]
-        if near:
+        if near and table["seeds"].max() == 1:
+            lines.append("One seed cannot tell a difference from chance.")
+        elif near:
             lines.append(
                 "Not told from it by 95% intervals of the differences, seed by seed: "
                 f"{'; '.join(near)}."
@@ -178,7 +180,7 @@ class Summary:
         header += ["seeds", "failed", *(MEASURES[name] for name in shown)]
         cells = []
         for values, (_, row) in zip(self._groups(), table.iterrows(), strict=True):
-            line = [*map(_text, values), str(row["seeds"]), str(row["failed"])]
+            line = [*map(_text, values), str(int(row["seeds"])), str(int(row["failed"]))]
             cells.append([*line, *(_interval(row, name) for name in shown)])
         return header, cells
 
