@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +14,7 @@ from typing import Any
 
 from ppl_vae import checks
 from ppl_vae.inference.saving.interruption import raise_if_stopped
+from ppl_vae.sweeping.parents import end_with
 
 Row = Mapping[str, Any]
 Work = Callable[[Any], Row]
@@ -28,23 +27,12 @@ _LOOK = 0.2  # seconds between looks for a signal
 def _loky(num_workers: int) -> Iterator[Pool]:
     from joblib.externals.loky import ProcessPoolExecutor
 
-    pool = ProcessPoolExecutor(num_workers, initializer=_end_with, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),))
     try:
         # No more than can run, to know which ran when it breaks.
         yield pool.submit, num_workers
     finally:
         pool.shutdown(kill_workers=True)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has gone, so that no job goes on that nobody waits for."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
