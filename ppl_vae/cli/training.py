@@ -75,8 +75,6 @@ def check_kind(name: str, value: Any) -> None:  # noqa: ANN401
         TypeError: it is of another.
     """
     kinds = [kind for kind in get_args(KINDS[name]) or [KINDS[name]] if kind is not NoneType]
-    if get_origin(KINDS[name]) is list:
-        kinds = [KINDS[name]]
     if not any(_is_of(kind, value) for kind in kinds):
         words = " or ".join(_WORDS[get_origin(kind) or kind] for kind in kinds)
         raise checks.type_error(f"{name} as {words}", repr(value), "Change it in the file.")

@@ -63,7 +63,7 @@ def _dask(num_workers: int) -> Iterator[Pool]:
             cluster = distributed.LocalCluster(
                 n_workers=num_workers,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address=":0",
                 silence_logs=logging.CRITICAL,
             )
         try:

@@ -89,7 +89,7 @@ class Summary:
             f"{_interval(table.iloc[best], name)} nats an example, {seeds}."
         ]
         near = [labels[other] for other in self._not_below(best)]
-        if near and table["seeds"].max() == 1:
+        if near and max(table["seeds"].tolist()) == 1:
             lines.append("One seed cannot tell a difference from chance.")
         elif near:
             lines.append(
@@ -180,7 +180,7 @@ class Summary:
         header += ["seeds", "failed", *(MEASURES[name] for name in shown)]
         cells = []
         for values, (_, row) in zip(self._groups(), table.iterrows(), strict=True):
-            line = [*map(_text, values), str(int(row["seeds"])), str(int(row["failed"]))]
+            line = [*map(_text, values), f"{row['seeds']:g}", f"{row['failed']:g}"]
             cells.append([*line, *(_interval(row, name) for name in shown)])
         return header, cells
 

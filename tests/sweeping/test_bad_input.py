@@ -51,6 +51,11 @@ def sweep(tmp_path):
         (TOY + "clip_norm = true", "expected clip_norm as a number; got True."),
         (TOY + "kl_weight = 'x'", "expected kl_weight as a number or a table; got 'x'."),
         (TOY + "log = 'mlflow'", "expected log as a list of texts; got 'mlflow'."),
+        (TOY + "device = ['cpu', 'cuda']", "expected device as a text; got ['cpu', 'cuda']."),
+        (
+            "pairs = [{name = 'bernoulli-vae', seed = 2}]",
+            "expected option of BernoulliVAE as one of image_shape, ",
+        ),
         (TOY + "evidence_samples = 1", "expected evidence_samples of at least 2, or 0; got 1."),
         (TOY + "evidence_samples = [9]", "expected evidence_samples as an int; got list."),
         (TOY + "seeds = []", "expected seeds with at least one value; got an empty list."),

@@ -37,14 +37,13 @@ def sweep(
     """
     from rich.console import Console
 
-    from ppl_vae import devices
     from ppl_vae.cli.provenance import record
     from ppl_vae.cli.sweep.running import run_sweep
     from ppl_vae.report import write_report
     from ppl_vae.sweeping.summary import DONE
 
     folder = config.with_suffix("") if out is None else out
-    summary = run_sweep(
+    summary, ran_on = run_sweep(
         config,
         folder,
         backend,
@@ -53,7 +52,7 @@ def sweep(
         retry_failed=retry_failed,
     )
     summary.print(Console())
-    record(folder, context, str(devices.resolve(device or "auto")))
+    record(folder, context, ran_on)
     print(f"written: {folder}, {write_report(folder)}")
     if not any(row["status"] == DONE for row in summary.rows):
         raise ArithmeticError(f"every job failed, the first by {summary.rows[0]['error']}")

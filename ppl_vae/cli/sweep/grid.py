@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ppl_vae.models import MODELS
 EVIDENCE = "evidence_samples"
 EVIDENCE_SAMPLES = 500
 _PLURALS = {"pairs": "pair", "elbos": "elbo", "seeds": "seed"}
-_LISTS = ("log",)  # options that are lists themselves
+# Options of where the work is done; they have one value for all jobs.
 _WHERE: dict[str, Any] = {"out": None, "device": "auto", "data_dir": None}
 _REMEDY = "Name a sweep's file, as the documentation's page on sweeps shows one."
 
@@ -89,8 +89,8 @@ def read_trials(path: Path, device: str | None = None) -> dict[str, Trial]:
 
 def _values(name: str, option: str, value: Any) -> Iterator[Any]:  # noqa: ANN401
     """Yield the values of one dimension; raise unless each is of the option's kind."""
-    is_dimension = isinstance(value, list)
-    if option in _LISTS:
+    is_dimension = isinstance(value, list) and option not in _WHERE
+    if option == "log":  # a list itself
         is_dimension = is_dimension and any(isinstance(each, list) for each in value)
     if value == []:
         raise checks.value_error(
@@ -117,13 +117,15 @@ def _trial(chosen: dict[str, Any], evidence_samples: int) -> Trial:
     checks.name("pair", pair, MODELS)
     if "elbo" in chosen:
         checks.name("elbo", chosen["elbo"], ESTIMATORS)
+    if "data_dir" in chosen:  # as jobs may be run in another folder
+        chosen["data_dir"] = str(Path(chosen["data_dir"]).resolve())
     options = TrainOptions(pair=pair, options=own or None, **chosen)
     named = {name: value for name, value in chosen.items() if name not in _WHERE}
     settings = {"pair": pair, **own, "data": options.data, "elbo": options.elbo, **named}
     return Trial(options, evidence_samples, settings | {"seed": options.seed})
 
 
-def _try_out(trials: Any) -> None:  # noqa: ANN401
+def _try_out(trials: Iterable[Trial]) -> None:
     """Make every pair once, with its data, so that what cannot be made is known before a job."""
     tried = set()
     for trial in trials:

@@ -29,7 +29,7 @@ def run_sweep(
     num_workers: int | None,
     device: str | None,
     retry_failed: bool,
-) -> Summary:
+) -> tuple[Summary, str]:
     """Do the jobs of a sweep's file that are missing in a folder, and write what all come to.
 
     Args:
@@ -39,6 +39,9 @@ def run_sweep(
         num_workers: jobs at a time; None for one a core, or one for a GPU.
         device: in place of the file's.
         retry_failed: whether jobs that failed are done again, from their beginning.
+
+    Returns:
+        What the jobs come to, and the device they ran on.
     """
     require_installed(backend)
     trials = read_trials(file, device)
@@ -70,7 +73,7 @@ def run_sweep(
     )
     told = {"title": f"Sweep {file.stem}", "lead": _lead(trials), **summary.save(out)}
     folder.write_plan({"jobs": settings, **told})
-    return summary
+    return summary, str(devices.resolve(next(iter(trials.values())).options.device))
 
 
 def _num_workers(given: int | None, trials: Mapping[str, Trial], backend: str) -> int:
