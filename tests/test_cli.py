@@ -374,6 +374,8 @@ def test_options_of_training_that_are_none(run, words, message):
 def test_a_file_of_options_with_a_key_that_is_none(run, tmp_path):
     (tmp_path / "a.toml").write_text('pair = "bernoulli-vae"\nepoch = 3\n')
     assert "Did you mean 'epochs'" in run("train", tmp_path / "a.toml").output
+    (tmp_path / "a.toml").write_text('pair = "bernoulli-vae"\nepochs = "3"\n')
+    assert "expected epochs as a whole number; got '3'" in run("train", tmp_path / "a.toml").output
     (tmp_path / "b.toml").write_text("pair = bernoulli")
     assert "expected TOML" in run("train", tmp_path / "b.toml").output
     assert "expected a file" in run("train", tmp_path / "c.toml").output

@@ -12,6 +12,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from ppl_vae.cli.exits import reports_errors
+from ppl_vae.cli.sweep.command import sweep
 from ppl_vae.cli.train import DataDir, DataName, Device, Seed, train
 
 app = typer.Typer(
@@ -101,6 +102,7 @@ def compare(
 
 
 app.command()(train)
+app.command()(sweep)
 
 
 @app.command()
@@ -183,7 +185,9 @@ def explain(
 @app.command()
 @reports_errors
 def report(
-    folders: Annotated[list[Path], Argument(metavar="DIR...", help="Run or comparison folders.")],
+    folders: Annotated[
+        list[Path], Argument(metavar="DIR...", help="Run, comparison or sweep folders.")
+    ],
     *,
     out: Annotated[
         Path | None,

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from ppl_vae import checks, plots
@@ -29,6 +24,7 @@ from ppl_vae.diagnostics import (
 from ppl_vae.elbos import ESTIMATORS, make
 from ppl_vae.inference import load_pair
 from ppl_vae.inference.monitoring.pictures import draw_pictures
+from ppl_vae.inference.monitoring.progress import counter
 from ppl_vae.inference.saving.files import read_json, write_text
 from ppl_vae.inference.saving.run_folder import make_writable
 from ppl_vae.pair import Pair
@@ -79,7 +75,7 @@ def evaluate_folder(
     out = folder / FOLDER if out is None else out
     make_writable(out)
     drawn = isinstance(examples, Tensor)
-    with _progress(1 if drawn else len(examples)) as progress:
+    with counter("log p(x)", 1 if drawn else len(examples), "examples") as progress:
         evaluation = evaluate(
             pair,
             examples,
@@ -178,14 +174,3 @@ def _draw(
             if name in table
         }
         plots.save(plots.elbo_history(curves), out / "elbo.png")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function of the number of examples done, which shows a bar, or plain lines."""
-    if sys.stderr.isatty():
-        with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task("log p(x)", total=total)
-            yield lambda done: bar.update(task, completed=done)
-        return
-    yield lambda done: print(f"log p(x): {done}/{total} examples", file=sys.stderr, flush=True)

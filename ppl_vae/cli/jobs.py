@@ -74,8 +74,9 @@ def untrained(
         ValueError: an unknown pair, or an option that its constructor does not take.
     """
     cls = MODELS[checks.name("pair", name, MODELS)]
+    known = [each for each in inspect.signature(cls).parameters if each != "seed"]
     for option in options:
-        checks.name(f"option of {cls.__name__}", option, inspect.signature(cls).parameters)
+        checks.name(f"option of {cls.__name__}", option, known)
     if not takes_data(cls):
         pair = cls.suited_to(None, seed=job.seed, **options)
         return pair, pair.sample(TOY_OBSERVATIONS, seed=job.seed), None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import tomllib
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
@@ -28,6 +29,14 @@ from ppl_vae.inference.saving.files import write_text
 CONFIG = "train.toml"
 SCHEDULES = ("cosine", "plateau")
 LOGS = ("tensorboard", "mlflow", "wandb")
+KINDS = get_type_hints(TrainOptions) | {"kl_weight": float | dict[str, Any]}  # by option
+_WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    dict: "a table",
+    list: "a list of texts",
+}
 
 
 def read_options(path: Path, given: dict[str, Any]) -> TrainOptions:
@@ -35,23 +44,60 @@ def read_options(path: Path, given: dict[str, Any]) -> TrainOptions:
 
     Raises:
         FileNotFoundError: there is no such file.
+        TypeError: a value of another kind than its option's.
         ValueError: it is no TOML, or has a key that is no option; the nearest is suggested.
     """
-    try:
-        found = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            checks.message(f"a file {path}", "none", "Name a pair, or a file of options.")
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise checks.value_error(f"TOML in {path}", str(error), "Mend the file.") from None
-    known = [field.name for field in fields(TrainOptions)]
-    for name in found:
-        checks.name(f"option in {path}", name, known)
+    found = read_toml(path, "Name a pair, or a file of options.")
+    for name, value in found.items():
+        check_kind(checks.name(f"option in {path}", name, KINDS), value)
     return replace(TrainOptions(**found), **given)
 
 
-def run(options: TrainOptions, *, resume: bool, overwrite: bool) -> History:
+def read_toml(path: Path, remedy: str) -> dict[str, Any]:
+    """Return what a TOML file holds; `remedy` is what to do where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(checks.message(f"a file {path}", "none", remedy)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise checks.value_error(f"TOML in {path}", str(error), "Mend the file.") from None
+
+
+def check_kind(name: str, value: Any) -> None:  # noqa: ANN401
+    """Raise unless the value of an option in a file is of the kind that the option has.
+
+    Raises:
+        TypeError: it is of another.
+    """
+    kinds = [kind for kind in get_args(KINDS[name]) or [KINDS[name]] if kind is not NoneType]
+    if not any(_is_of(kind, value) for kind in kinds):
+        words = " or ".join(_WORDS[get_origin(kind) or kind] for kind in kinds)
+        raise checks.type_error(f"{name} as {words}", repr(value), "Change it in the file.")
+
+
+def _is_of(kind: Any, value: Any) -> bool:  # noqa: ANN401
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_of(get_args(kind)[0], each) for each in value)
+    return type(value) in ((int, float) if kind is float else (get_origin(kind) or kind,))
+
+
+def job_of(options: TrainOptions) -> Job:
+    """Return which data the options are of, and where and from which seed they are trained on."""
+    return Job(
+        data=options.data,
+        data_dir=None if options.data_dir is None else Path(options.data_dir),
+        binarize=options.binarize,
+        device=options.device,
+        seed=options.seed,
+    )
+
+
+def run(options: TrainOptions, *, resume: bool, overwrite: bool, progress: bool = True) -> History:
     """Train as `options` say; a run folder holds the file that repeats it.
 
     Raises:
@@ -61,14 +107,7 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool) -> History:
     checks.positive_number("--lr", options.learning_rate)
     if resume and options.out is None:
         raise checks.value_error("--out with --resume", "none", "Name the run folder.")
-    job = Job(
-        data=options.data,
-        data_dir=None if options.data_dir is None else Path(options.data_dir),
-        binarize=options.binarize,
-        device=options.device,
-        seed=options.seed,
-    )
-    pair, examples, test = untrained(options.pair, job, options.options or {})
+    pair, examples, test = untrained(options.pair, job_of(options), options.options or {})
     elbo = options.elbo
     if options.particles is not None:
         if elbo is None:
@@ -90,6 +129,7 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool) -> History:
         run_dir=options.out,
         resume=resume,
         overwrite=overwrite,
+        progress=progress,
         kl_weight=_kl_weight(options),
         free_bits=options.free_bits,
         schedule=_schedule(options),

@@ -14,6 +14,7 @@ Nothing here knows torch or a pair, so every function serves any model's numbers
 | evidence gap, a bar an image | `evidence_gap` |
 | gradient variances by estimator | `gradient_variance_bars` |
 | ranks of simulated latents | `rank_ecdf` |
+| means with intervals, by setting | `means_with_intervals` |
 """
 
 from matplotlib.axes import Axes
@@ -41,6 +42,7 @@ from ppl_vae.plots.latent import (
     principal_components,
 )
 from ppl_vae.plots.posterior import posterior_plane
+from ppl_vae.plots.sweeps import means_with_intervals
 
 __all__ = [
     "BLUE",
@@ -59,6 +61,7 @@ __all__ = [
     "image_grid",
     "latent_scatter",
     "latent_walk",
+    "means_with_intervals",
     "posterior_against_guide",
     "posterior_plane",
     "principal_components",

@@ -43,6 +43,10 @@ PICTURES = {
         "Gradient variance by parameter group, with standard errors",
         "Bars of the gradient variance by parameter group, one an estimator.",
     ),
+    "sweep": (
+        "Means over seeds, with 95% intervals where there are several",
+        "Dots with intervals by setting; their numbers are in the table of means.",
+    ),
     "elbo": ("ELBO by epoch", "Curves of the ELBO per example by epoch."),
 }
 LATENTS = ("latent_walk", "latent_scatter", "posterior", "posteriors")

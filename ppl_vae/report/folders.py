@@ -16,6 +16,7 @@ from ppl_vae.report.captions import described
 from ppl_vae.report.files import Unreadable, read_object, read_picture, read_table
 
 COMPARISON = ("comparison.json", "comparison.csv")
+SWEEP = "sweep.json"
 RUN = ("config.json", "metrics.csv", "evaluation.json")
 SHOWN = {".csv", ".png", ".json", ".toml"}
 _MACHINERY = ("checkpoint", "pair.json", "report.")
@@ -23,7 +24,7 @@ _MACHINERY = ("checkpoint", "pair.json", "report.")
 
 @dataclass
 class Results:
-    """The files of one run or one comparison; each is taken once.
+    """The files of one run, one comparison or one sweep; each is taken once.
 
     Attributes:
         folder: where they lie.
@@ -45,6 +46,11 @@ class Results:
     def is_comparison(self) -> bool:
         """Whether estimators were compared."""
         return any((self.folder / name).exists() for name in COMPARISON)
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether many runs were made by one command."""
+        return (self.folder / SWEEP).exists()
 
     def find(self, *names: str) -> Path | None:
         """Return the first file of such a name, nearest to the folder, and take it."""
@@ -115,20 +121,22 @@ class Results:
 
 
 def results_in(folder: Path, page: Path) -> list[Results]:
-    """Return the comparisons and runs in a folder, or all of its files as one.
+    """Return the comparisons, runs and sweeps in a folder, or all of its files as one.
 
-    A run's evaluation belongs to the run.
+    A run's evaluation belongs to the run. The runs of a sweep are shown as its rows only.
 
     Args:
         folder: that a command wrote.
         page: the folder that the page will be in.
     """
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if _is_shown(path))
-    marked = {path.parent for path in files if path.name in (*COMPARISON, *RUN)}
+    marked = {path.parent for path in files if path.name in (*COMPARISON, *RUN, SWEEP)}
     tops = sorted(p for p in marked if not any(q in p.parents for q in marked))
     found = []
     for top in tops or [Path()]:
         inside = [p.relative_to(top) for p in files if p.is_relative_to(top)]
+        if top / SWEEP in files:
+            inside = [p for p in inside if p.parts[0] != "runs"]
         if inside:
             found.append(Results(folder / top, page, inside))
     return found

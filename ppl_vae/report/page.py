@@ -25,8 +25,8 @@ def write_report(*folders: str | Path, out: str | Path | None = None) -> Path:
     said in a sentence.
 
     Args:
-        *folders: run folders of `fit` or ``ppl-vae train``, what `Evaluation.save` or
-            `ElboComparison.save` filled, or folders of such.
+        *folders: run folders of `fit` or ``ppl-vae train``, those of ``ppl-vae sweep``, what
+            `Evaluation.save` or `ElboComparison.save` filled, or folders of such.
         out: the page; ``report.html`` in the folder if None, or here if there are several.
 
     Returns:
@@ -49,8 +49,8 @@ def write_report(*folders: str | Path, out: str | Path | None = None) -> Path:
                 checks.message(
                     f"a folder with tables or pictures, {path}",
                     "one without" if path.is_dir() else "no folder",
-                    "Name the folder that `ppl-vae train --out`, `evaluate` or `compare --out` "
-                    "wrote.",
+                    "Name the folder that `ppl-vae train --out`, `evaluate`, `sweep` or "
+                    "`compare --out` wrote.",
                 )
             )
         found += inside

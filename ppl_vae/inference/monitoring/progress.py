@@ -39,6 +39,32 @@ def reporter(
         yield update
 
 
+@contextmanager
+def counter(what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+    """Yield a function of the number that is done, and of a text to say of it, on stderr.
+
+    Args:
+        what: is counted, in front of the bar or the line.
+        total: how many there are.
+        unit: of what is counted, in the plural.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, text="": print(
+            f"{what}: {done}/{total} {unit}  {text}".rstrip(), file=sys.stderr, flush=True
+        )
+        return
+    columns = (
+        TextColumn(what, markup=False),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, text="": bar.update(task, completed=done, description=text)
+
+
 def _summary(numbers: Mapping[str, float]) -> str:
     parts = [f"ELBO train {numbers['train_elbo']:.2f}"]
     if "test_elbo" in numbers:

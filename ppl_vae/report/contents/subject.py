@@ -11,7 +11,8 @@ from ppl_vae.report.captions import described
 from ppl_vae.report.contents.comparison import comparison_sections
 from ppl_vae.report.contents.making import making, texts
 from ppl_vae.report.contents.run import Run, run_sections
-from ppl_vae.report.folders import Results
+from ppl_vae.report.contents.sweep import sweep_lead, sweep_sections
+from ppl_vae.report.folders import SWEEP, Results
 from ppl_vae.report.tables import short_or_summary
 
 MOST_FURTHER = 30
@@ -19,7 +20,7 @@ MOST_FURTHER = 30
 
 @dataclass
 class Subject:
-    """One comparison or one run.
+    """One comparison, one run or one sweep.
 
     Attributes:
         name: of its folder.
@@ -28,8 +29,8 @@ class Subject:
         conclusions: what its numbers say.
         problems: files that could not be shown.
         sections: in their order.
-        is_comparison: of estimators; else a run.
-        run: what is set beside other runs; None of a comparison.
+        is_comparison: of estimators.
+        run: what is set beside other runs; None of a comparison or a sweep.
     """
 
     name: str
@@ -44,7 +45,13 @@ class Subject:
 
 def subject(results: Results) -> Subject:
     """Return what a folder holds, in order."""
-    if results.is_comparison:
+    if results.is_sweep:
+        found = results.object(SWEEP)
+        title = str(found.get("title") or results.name)
+        lead = sweep_lead(found)
+        sections, run = sweep_sections(results, found), None
+        conclusions = texts(found, "conclusions")
+    elif results.is_comparison:
         found = results.object("comparison.json")
         title = str(found.get("title") or results.name)
         lead = _comparison_lead(found)
@@ -60,7 +67,7 @@ def subject(results: Results) -> Subject:
         lead,
         conclusions,
         sections,
-        run is None,
+        results.is_comparison,
         run,
         results.problems,
     )
