@@ -24,8 +24,6 @@ from lightning.pytorch import Trainer  # noqa: E402
 
 from ppl_vae.lightning import PairModule  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
-
 
 def trained(pair, data, *, validation=None, epochs=run.EPOCHS, seed=0, elbo=None, **options):
     module = PairModule(pair, elbo=elbo, optimizer=run.OPTIMIZER, seed=seed)
