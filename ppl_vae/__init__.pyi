@@ -1,5 +1,5 @@
 from . import closed_forms, data, diagnostics, elbos, inference, likelihoods, models, plots
-from .data import ArrayData, ImageData, load
+from .data import ArrayData, ImageData, ShardedData, load
 from .diagnostics import (
     Estimate,
     active_units,
@@ -44,6 +44,7 @@ from .inference import (
     load_pair,
     save_pair,
 )
+from .interop.data_tree import to_arviz
 from .loggers import MLflowLog, TensorBoardLog, WandbLog
 from .models import (
     MODELS,
@@ -104,6 +105,7 @@ __all__ = [
     "MixturePrior",
     "Pair",
     "SemiSupervisedVAE",
+    "ShardedData",
     "StandardNormal",
     "TensorBoardLog",
     "TraceAnalyticKL_ELBO",
@@ -147,4 +149,5 @@ __all__ = [
     "plots",
     "save_pair",
     "seeded",
+    "to_arviz",
 ]

@@ -109,7 +109,7 @@ class ImagePair(Pair):
             (batch, pixels): log(1 + x) of counts, labels divided by the largest, else x; 0 where
             a pixel is missing. With `sees_mask` the mask follows, (batch, 2 * pixels).
         """
-        flat = observed(x, mask).reshape(len(x), self.num_pixels)
+        flat = observed(x, mask).reshape(x.shape[0], self.num_pixels)
         seen = flat if self.observation is None else self.observation.encoder_input(flat)
         if not self.sees_mask:
             return seen

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ppl_vae import checks
 from ppl_vae.batch import Batch, BatchLike, Data, as_batch, takes_one, unpacked
 from ppl_vae.drawing import drawing
+from ppl_vae.pretrained import Pretrained
 from ppl_vae.seeding import Seed, as_int, derive, seeded
 
 _serial = itertools.count(1)
@@ -32,7 +33,7 @@ def leaving_no_params() -> Iterator[None]:
         store._params, store._constraints, store._param_to_name = before
 
 
-class Pair(nn.Module):
+class Pair(Pretrained, nn.Module):
     """A Pyro model and its guide, with the networks of both, in one module.
 
     **How to write one.** Subclass, and
@@ -53,8 +54,7 @@ class Pair(nn.Module):
     5. add one line to ``ppl_vae.models.MODELS``, if it is to have a name, and one tiny instance
        to ``tests/cases.py``; the contract tests then run by themselves.
 
-    A subclass whose latent code is a vector and whose data are images starts from
-    `ppl_vae.VAE` instead.
+    A subclass whose code is a vector and whose data are images starts from `ppl_vae.VAE`.
 
     **Parameters** are the module's own, always. Pyro's param store is global, and an entry there
     silently wins over a module that registers the same name; here every instance (also a copy, or

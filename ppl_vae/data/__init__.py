@@ -13,6 +13,7 @@ from ppl_vae.data.arrays import ArrayData
 from ppl_vae.data.fetched import read_torchvision
 from ppl_vae.data.images import Arrays, ImageData
 from ppl_vae.data.pixels import BINARIZE, binarize
+from ppl_vae.data.shards.sharded_data import ShardedData
 
 SPLITS = ("train", "test")
 
@@ -146,4 +147,12 @@ def load(
     return ImageData(*found, with_labels=labels, name=name, split=split, **given)
 
 
-__all__ = ["DATASETS", "SPLITS", "ArrayData", "ImageData", "binarize", "load"]
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "ArrayData",
+    "ImageData",
+    "ShardedData",
+    "binarize",
+    "load",
+]

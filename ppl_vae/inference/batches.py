@@ -33,8 +33,17 @@ class Batches(Protocol):
         ...
 
 
+@runtime_checkable
+class Loads(Protocol):
+    """Data that make a loader of their own, as `ppl_vae.data.ShardedData` do."""
+
+    def loader(self, batch_size: int, /) -> DataLoader[Any]:
+        """Return the batches; in order, until the loader's data set is told an epoch."""
+        ...
+
+
 # What `fit` and the diagnostics take.
-DataLike = BatchLike | Batches | Dataset[Any] | DataLoader[Any]
+DataLike = BatchLike | Batches | Dataset[Any] | DataLoader[Any] | Loads
 # What they become.
 DataSource = Batches | LoaderBatches
 
@@ -106,8 +115,7 @@ def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair
         subject.check(x)
         whole = isinstance(x, Tensor) and pair.num_examples(x) != len(x)
         return subject, TensorBatches(x, whole=whole)
-    if isinstance(data, IterableDataset):
-        data = DataLoader(data, batch_size=batch_size)
+    data = _loaded(data, batch_size)
     if isinstance(data, DataLoader):
         found = LoaderBatches(data, pair)
         first: object = found.first
@@ -183,8 +191,7 @@ def all_examples(data: DataLike) -> object:
     """
     if isinstance(data, TensorDataset):
         return data.tensors
-    if isinstance(data, IterableDataset):
-        data = DataLoader(data, batch_size=LOOK)
+    data = _loaded(data, LOOK)
     if isinstance(data, DataLoader):
         require_order(data)
         parts = [as_batch(part) for part in data]
@@ -194,6 +201,13 @@ def all_examples(data: DataLike) -> object:
     if isinstance(data, Dataset) and not isinstance(data, Batches):
         data = DatasetBatches(data)
     return data.batch(slice(None)) if isinstance(data, Batches) else data
+
+
+def _loaded(data: Any, batch_size: int) -> Any:  # noqa: ANN401
+    """Return the loader of data that have no length, or make one; other data as they are."""
+    if isinstance(data, IterableDataset):
+        return DataLoader(data, batch_size=batch_size)
+    return data.loader(batch_size) if isinstance(data, Loads) else data
 
 
 def describe(data: DataLike) -> str:

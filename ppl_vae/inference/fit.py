@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
 from pyro.infer import ELBO
 
 from ppl_vae import checks, devices, elbos
-from ppl_vae.batch import Data
-from ppl_vae.elbos.serving import choose, require_served
-from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.inference.batches import (
     DataLike,
     as_batches,
@@ -29,7 +25,7 @@ from ppl_vae.inference.monitoring.stopping import EarlyStopping
 from ppl_vae.inference.rules import Logs, Rules
 from ppl_vae.inference.saving.interruption import run_scope
 from ppl_vae.inference.saving.run_folder import RunFolder
-from ppl_vae.inference.steps.objective import KLSchedule, Objective, describe_weights
+from ppl_vae.inference.steps.objective import KLSchedule, Objective, describe_weights, serving
 from ppl_vae.inference.steps.optimizers import (
     OptimizerLike,
     ScheduleLike,
@@ -38,7 +34,7 @@ from ppl_vae.inference.steps.optimizers import (
 )
 from ppl_vae.inference.steps.step import Step
 from ppl_vae.inference.training import Epochs, TrainingRun
-from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, seeded
 
 
@@ -176,7 +172,7 @@ def fit(
         subject, train = as_batches(pair, data, batch_size)
         test = None if validation is None else as_batches(pair, validation, batch_size)[1]
         first = first_examples(train, batch_size, pair)
-        elbo = _serving(elbo, subject, first)
+        elbo = serving(elbo, subject, first)
         objective = Objective(
             elbos.make(elbo),
             kl_weight,
@@ -186,7 +182,7 @@ def fit(
             like=next(pair.parameters()),
         )
         if isinstance(objective.elbo, elbos.WeightedELBO):
-            _serving(objective.elbo, subject, first)  # each weight has its site
+            serving(objective.elbo, subject, first)  # each weight has its site
     if accumulate > 1 and pair.num_examples(first) != len(first):
         raise checks.value_error(
             "accumulate=1 with data that are one example", repr(accumulate), "They have no parts."
@@ -230,14 +226,3 @@ def fit(
         with seeded(derive(seed, "pictures"), pair.device):
             draw_run(folder.path, subject, test if test is not None else train, history)
     return history
-
-
-def _serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
-    """Return the estimator, chosen if none is named; raise unless it can be right for the pair."""
-    twin = copy.deepcopy(pair)  # a look may move running statistics on
-    program = Program(twin.model, twin.guide, (x,), {})
-    with leaving_no_params():
-        if elbo is None:
-            return choose(program)
-        require_served(elbos.make(elbo), program)
-    return elbo

@@ -177,4 +177,4 @@ class LinearGaussian(Pair):
         return torch.zeros(n, self.data_dim, dtype=self.dtype, device=self.device)
 
     def _flat(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), self.data_dim)
+        return x.reshape(x.shape[0], self.data_dim)  # not len, which torch.export cannot follow

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pyro
@@ -19,6 +20,8 @@ from ppl_vae.diagnostics.evidence.density.particles import Particles
 from ppl_vae.diagnostics.evidence.result import Evidence, joined
 from ppl_vae.diagnostics.memory import peak_bytes
 from ppl_vae.seeding import derive, reseed
+
+T = TypeVar("T")
 
 # A block that large keeps the overhead of a run of model and guide small; a larger one gains
 # nothing and leaves the caches.
@@ -49,6 +52,33 @@ def log_weights(
     particles: Particles, x: Data, *, num_samples: int, max_bytes: int, seed: int
 ) -> Iterator[Tensor]:
     """Yield the log-weights of the examples in order, (num_samples, some examples) at a time."""
+    options = {"num_samples": num_samples, "max_bytes": max_bytes, "seed": seed}
+    for found in blocks(particles.log_weights, particles, x, **options):
+        yield found[0] if len(found) == 1 else torch.cat(found)
+
+
+@torch.no_grad()
+def blocks(
+    measure: Callable[[Data, int], T],
+    particles: Particles,
+    x: Data,
+    *,
+    num_samples: int,
+    max_bytes: int,
+    seed: int,
+) -> Iterator[list[T]]:
+    """Yield what is measured of some examples at a time, in parts that add up to `num_samples`.
+
+    Each call has a stream of its own that is derived from `seed`.
+
+    Args:
+        measure: of some examples and a number of samples.
+        particles: how the program is run.
+        x: the examples.
+        num_samples: of each example.
+        max_bytes: that one call may take, as the log-weights do.
+        seed: of the draws.
+    """
     budget = min(BLOCK_BYTES, max_bytes)
     # Without the kernel, so that the blocks, and with them the numbers, do not depend on it.
     with pyro.validation_enabled(False):  # noqa: FBT003
@@ -70,8 +100,8 @@ def log_weights(
         with pyro.validation_enabled(False):  # noqa: FBT003
             for start in range(0, num_samples, step):
                 reseed(derive(seed, first, start), x.device)
-                found.append(particles.log_weights(part, min(step, num_samples - start)))
-        yield found[0] if len(found) == 1 else torch.cat(found)
+                found.append(measure(part, min(step, num_samples - start)))
+        yield found
 
 
 def bytes_per_sample(particles: Particles, x: Data, seed: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,13 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
+from ppl_vae import elbos
+from ppl_vae.batch import Data
 from ppl_vae.elbos.kl_weights.estimator import WeightedELBO, weigh
+from ppl_vae.elbos.serving import choose, require_served
+from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.inference.steps.schedules import Schedule, kl_weights
+from ppl_vae.pair import Pair, leaving_no_params
 
 # What `fit` takes as the weight of the KL divergence.
 KLSchedule = float | Schedule | Mapping[str, float | Schedule]
@@ -80,6 +86,21 @@ class Objective:
         if isinstance(weight, Mapping):
             return {f"kl_weight.{site}": float(each) for site, each in weight.items()}
         return {"kl_weight": float(weight)}
+
+
+def serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
+    """Return the estimator, chosen if none is named; raise unless it can be right for the pair.
+
+    Raises:
+        NotImplementedError: it cannot.
+    """
+    twin = copy.deepcopy(pair)  # a look may move running statistics on
+    program = Program(twin.model, twin.guide, (x,), {})
+    with leaving_no_params():
+        if elbo is None:
+            return choose(program)
+        require_served(elbos.make(elbo), program)
+    return elbo
 
 
 def describe_weights(

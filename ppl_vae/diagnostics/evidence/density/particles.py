@@ -88,10 +88,13 @@ class Particles:
 
     def log_weights(self, x: Data, count: int) -> Tensor:
         """Return log p(x_i, z) - log q(z | x_i), (count, examples in x), z ~ q."""
+        return Weights(self.draws(x, count), self.plate).log_ratios.expand(count, -1)
+
+    def draws(self, x: Data, count: int) -> list[Draw]:
+        """Return `count` particles, in one draw if they can be run at once, else in one each."""
         if self.vectorised:
-            return Weights([self.draw(x, count)], self.plate).log_ratios.expand(count, -1)
-        draws = [_run(self.model, self.guide, x) for _ in range(count)]
-        return Weights(draws, self.plate).log_ratios
+            return [self.draw(x, count)]
+        return [_run(self.model, self.guide, x) for _ in range(count)]
 
     def batched(self, count: int) -> Any:  # noqa: ANN401
         """Return the plate over `count` particles."""

@@ -1,0 +1,1 @@
+"""Data larger than memory, in files of which each process reads its own rows."""

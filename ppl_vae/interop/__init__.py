@@ -1,0 +1,1 @@
+"""Pairs for other libraries; each is imported in the one module that adapts it."""
