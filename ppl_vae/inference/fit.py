@@ -77,7 +77,8 @@ def fit(
         pair: what is trained, in place; it is moved to `device`.
         data: a tensor of examples; a tuple or mapping of the model's arguments, tensors of as many
             examples; a ``torch.utils.data`` Dataset or DataLoader of such batches, which may be
-            larger than memory; an `ImageData`, or what else has a length and ``batch(index)``.
+            larger than memory, as a `ShardedData` may; an `ImageData`, or what else has a length
+            and ``batch(index)``.
         elbo: an estimator's name (see `ppl_vae.elbos.ESTIMATORS`) or a ``pyro.infer.ELBO``. None
             takes ``trace-mean-field`` where every divergence has a closed form that holds,
             ``analytic-kl`` where not, ``trace`` where a draw is not reparameterised, and

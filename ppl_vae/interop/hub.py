@@ -58,8 +58,8 @@ numbers, and each has a hash.
 | {{ row | join(" | ") }} |
 {% endfor %}
 Averages are {{ found.caption }}.
-{%- for note in notes %}
-{{ note }}
+{% for note in notes %}
+- {{ note }}
 {%- endfor %}
 {%- else -%}
 None was given.
@@ -141,12 +141,11 @@ class HubPair(
         **options: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         """Return the pair, by `load_pair` and its rules; only its two files are fetched."""
-        if Path(model_id).is_dir():
-            return load_pair(model_id, trust=trust)
+        for name in cls._hub_mixin_init_parameters:  # if config.json holds them, by itself
+            options.pop(name, None)
         patterns = ["pair.json", "pair.safetensors"]
-        return load_pair(
-            snapshot_download(model_id, allow_patterns=patterns, **options), trust=trust
-        )
+        folder = snapshot_download(model_id, allow_patterns=patterns, **options)
+        return load_pair(folder, trust=trust)
 
     def save(self, folder: str | Path) -> None:
         """Write the pair, its card, and a ``config.json``, by which the Hub knows a model.
@@ -176,9 +175,12 @@ def load(cls: type[P], name: str | Path, trust: Sequence[str], options: dict[str
     folder = checks.path("name", name)
     looks_local = isinstance(name, Path) or str(name).startswith((".", "/", "~"))
     try:
-        if looks_local and not folder.is_dir():
+        if folder.is_dir():
+            found: Any = load_pair(folder, trust=trust)
+        elif looks_local:
             raise HFValidationError
-        found: Any = HubPair.from_pretrained(str(name), trust=trust, **options)
+        else:
+            found = HubPair.from_pretrained(str(name), trust=trust, **options)
     except HFValidationError:
         raise FileNotFoundError(
             checks.message(

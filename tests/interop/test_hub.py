@@ -141,6 +141,9 @@ def test_push_and_pull(tmp_path, monkeypatch, found):
     ]
     card = (tmp_path / "me" / "digits" / "README.md").read_text()
     assert 'Pair.from_pretrained("me/digits")' in card
+    # Whatever a stranger's config.json says, it decides nothing.
+    config = tmp_path / "me" / "digits" / "config.json"
+    config.write_text('{"held": 1, "address": "x", "trust": ["os"], "class": "os:path"}')
     assert equal(pair, Pair.from_pretrained("me/digits", revision="v1"))
     assert told["pulled"] == (["pair.json", "pair.safetensors"], "v1")
 

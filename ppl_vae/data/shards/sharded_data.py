@@ -28,8 +28,8 @@ class ShardedData:
     buffer. Elsewhere they come in the order of the files. Both are functions of `seed`, the epoch
     and the process alone, so that a run resumes bit by bit.
 
-    With several processes each reads a part of its own, of as many steps as the others'; a batch
-    is what all of them take in one step.
+    With several processes each reads a part of its own, in training and in evaluation, of as many
+    steps as the others'; a batch is what all of them take in one step.
 
     Args:
         paths: a file, a folder, whose ``*.parquet`` are taken in the order of their names, or a
