@@ -18,7 +18,7 @@ def resolve(device: str | torch.device) -> torch.device:
     try:
         resolved = torch.device(device)
         torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, TypeError):
+    except (RuntimeError, AssertionError, TypeError, UnicodeDecodeError):
         raise checks.value_error(
             "device as 'auto', 'cpu' or a GPU that is there, such as 'cuda'",
             repr(str(device)),

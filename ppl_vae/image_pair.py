@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import BatchLike
-from ppl_vae.likelihoods import Observation, Spec
+from ppl_vae.likelihoods import LIKELIHOODS, Observation, Spec
 from ppl_vae.missing import observed, scored
 from ppl_vae.pair import Pair
 
@@ -58,7 +58,8 @@ class ImagePair(Pair):
             )
         if likelihood is not None:
             config["likelihood"] = likelihood
-        if sees_mask:
+        remedy = "True gives the encoder the mask beside the images."
+        if checks.instance("sees_mask", sees_mask, bool, "True or False", remedy):
             config["sees_mask"] = True
         super().__init__(image_shape=list(image_shape), **config)
         self.image_shape = image_shape
@@ -66,6 +67,14 @@ class ImagePair(Pair):
         self.sees_mask = sees_mask
         known = None if likelihood is None else Observation(likelihood, image_shape)
         self.observation: Observation | None = known
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of what a decoder gives for `observation`; ValueError without a likelihood."""
+        if self.observation is None:
+            known = ", ".join(LIKELIHOODS)
+            raise checks.value_error("a likelihood", "None", f"Choose one of {known}.")
+        return self.observation.output_shape
 
     @classmethod
     def suited_to(

@@ -67,8 +67,7 @@ class BernoulliVAE(VAE):
         families: dict[str, Any] = {"prior": prior, "posterior": posterior}
         super().__init__(image_shape, latent_dim, seed=seed, **families, **config)
         kind = ACTIVATIONS[activation]
-        assert self.observation is not None
-        shape = self.observation.output_shape
+        shape = self.output_shape
         with weights_from(seed):
             inputs = self.encoder_channels * self.num_pixels
             self.encoder = GaussianMLP(inputs, hidden, latent_dim, kind)

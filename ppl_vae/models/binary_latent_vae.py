@@ -69,8 +69,7 @@ class BinaryLatentVAE(CodePair):
         hidden = checks.sizes("hidden", hidden)
         config: dict[str, Any] = {"likelihood": likelihood, "sees_mask": sees_mask}
         super().__init__(image_shape, latent_dim, hidden=hidden, **config)
-        assert self.observation is not None
-        shape = self.observation.output_shape
+        shape = self.output_shape
         with weights_from(seed):
             inputs = self.encoder_channels * self.num_pixels
             self.prior_logits = nn.Parameter(torch.zeros(latent_dim))

@@ -81,9 +81,8 @@ class ConditionalVAE(ImagePair):
         self.num_classes, self.latent_dim = num_classes, latent_dim
         families = prior_and_posterior(self, prior, posterior, data_shape=None, seed=seed)
         self.prior_family, self.posterior_family = families
-        assert self.observation is not None
         inputs = self.encoder_channels * self.num_pixels + num_classes
-        shape = self.observation.output_shape
+        shape = self.output_shape
         with weights_from(seed):
             self.encoder = GaussianMLP(inputs, hidden, latent_dim)
             self.decoder = ImageDecoder(latent_dim + num_classes, hidden[::-1], shape)

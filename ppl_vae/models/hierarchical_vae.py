@@ -106,8 +106,7 @@ class HierarchicalVAE(ImagePair):
             GaussianMLP(above, [width, width], below, nn.Tanh)
             for (below, above), width in zip(pairwise(dims), widths[1:], strict=True)
         )
-        assert self.observation is not None
-        shape = self.observation.output_shape
+        shape = self.output_shape
         self.decoder = ImageDecoder(dims[0], widths[:1] * 2, shape, nn.Tanh)
         pixels = self.encoder_channels * self.num_pixels
         if self.guide_kind == "bottom-up":

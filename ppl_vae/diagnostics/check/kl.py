@@ -79,11 +79,12 @@ def check_kl(
     checks.function("function", function)
     q, p, shape = check_pair(q, p)
     pair = Divergence(q, p, shape, seed=seed)
+    whole = isinstance(reduction, str) and reduction == "none"
     x = torch.arange(shape[0] if shape else 1, dtype=pair.dtype, device=pair.device)[:, None]
 
     def objective(index: Tensor) -> Tensor:
         value = function(*pair.pair_at(index))
-        if reduction == "none" and isinstance(value, Tensor):
+        if whole and isinstance(value, Tensor):
             if not shape and value.dim() == 0:
                 return value[None]
             if len(shape) > 1 and value.shape == (len(index), *shape[1:]):

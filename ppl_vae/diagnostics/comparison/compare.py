@@ -90,6 +90,11 @@ def compare_elbos(
     checks.count("num_replicates", num_replicates, minimum=MINIMUM_REPLICATES)
     if num_particles is not None:
         checks.count("num_particles", num_particles)
+    if estimators is not None and (
+        not isinstance(estimators, Iterable) or torch.is_tensor(estimators)
+    ):
+        remedy = "For example ['trace', 'analytic-kl']."
+        raise checks.type_error("estimators as names", type(estimators).__name__, remedy)
     with leaving_no_params(), ExitStack() as stack:
         if isinstance(pair, Pair):
             pair = copy.deepcopy(pair).to(devices.resolve(device))

@@ -134,6 +134,11 @@ def log_evidence(
     samples = default if num_samples is None else num_samples
     checks.count("num_samples", samples, minimum=2)
     checks.count("max_bytes", max_bytes)
+    checks.instance("plate", plate, str, "a name", "Leave it at 'data', or name another plate.")
+    for name, value in {"split": split, "binarize": binarize}.items():
+        checks.instance(name, value, str | None, "a name or None", "Data sets know their own.")
+    if progress is not None:
+        checks.function("progress", progress)
     if checks.positive_number("tolerance", tolerance) >= 1:
         raise ValueError(checks.message("tolerance below 1", f"{tolerance}", "Choose 1e-4."))
     options: dict[str, dict[str, Any]] = {

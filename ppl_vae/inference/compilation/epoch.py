@@ -33,8 +33,8 @@ SHARE = 0.3
 
 def check_compile(value: object) -> str | bool:
     """Return `value`; raise ValueError unless it is ``"auto"``, True or False."""
-    if isinstance(value, bool) or value == "auto":
-        return value  # pyright: ignore[reportReturnType]
+    if isinstance(value, bool) or (isinstance(value, str) and value == "auto"):
+        return value
     raise ValueError(
         checks.message("compile as 'auto', True or False", repr(value), "Leave it at 'auto'.")
     )
