@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
 from pyro.infer import ELBO
 
-from ppl_vae import checks, devices, elbos
-from ppl_vae.batch import Data
-from ppl_vae.elbos.serving import choose, require_served
-from ppl_vae.elbos.sites.draws import Program
+from ppl_vae import checks, elbos
 from ppl_vae.inference.batches import (
     DataLike,
     as_batches,
@@ -21,14 +17,17 @@ from ppl_vae.inference.batches import (
 )
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.compilation.inductor.precision import autocast
+from ppl_vae.inference.loaders import is_split_by_rank
 from ppl_vae.inference.monitoring.history import History
 from ppl_vae.inference.monitoring.monitor import Monitor
 from ppl_vae.inference.monitoring.pictures import draw_run
 from ppl_vae.inference.monitoring.progress import reporter
 from ppl_vae.inference.monitoring.stopping import EarlyStopping
+from ppl_vae.inference.processes.division import divide
+from ppl_vae.inference.processes.group import join
 from ppl_vae.inference.rules import Logs, Rules
 from ppl_vae.inference.saving.interruption import run_scope
-from ppl_vae.inference.saving.run_folder import RunFolder
+from ppl_vae.inference.saving.opening import open_folder
 from ppl_vae.inference.steps.objective import KLSchedule, Objective, describe_weights
 from ppl_vae.inference.steps.optimizers import (
     OptimizerLike,
@@ -36,9 +35,10 @@ from ppl_vae.inference.steps.optimizers import (
     Updater,
     describe_schedule,
 )
+from ppl_vae.inference.steps.serving import serving
 from ppl_vae.inference.steps.step import Step
 from ppl_vae.inference.training import Epochs, TrainingRun
-from ppl_vae.pair import Pair, leaving_no_params
+from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, seeded
 
 
@@ -148,6 +148,7 @@ def fit(
         >>> history.train_elbo[1] > history.train_elbo[0]
         True
     """
+    group = join(device)
     checks.count("num_epochs", num_epochs)
     checks.count("batch_size", batch_size)
     check_compile(compile)
@@ -171,22 +172,22 @@ def fit(
                 "Train a model and a guide that are functions with CompiledSVI.",
             )
         )
-    pair.to(devices.resolve(device))
+    pair.to(group.device)
     with seeded(derive(seed, "look"), pair.device):
         subject, train = as_batches(pair, data, batch_size)
         test = None if validation is None else as_batches(pair, validation, batch_size)[1]
         first = first_examples(train, batch_size, pair)
-        elbo = _serving(elbo, subject, first)
+        elbo = serving(elbo, subject, first)
         objective = Objective(
             elbos.make(elbo),
             kl_weight,
             free_bits,
-            num_steps=num_batches(train, batch_size),
+            num_steps=group.most(num_batches(train, batch_size)),
             num_epochs=num_epochs,
             like=next(pair.parameters()),
         )
         if isinstance(objective.elbo, elbos.WeightedELBO):
-            _serving(objective.elbo, subject, first)  # each weight has its site
+            serving(objective.elbo, subject, first)  # each weight has its site
     if accumulate > 1 and pair.num_examples(first) != len(first):
         raise checks.value_error(
             "accumulate=1 with data that are one example", repr(accumulate), "They have no parts."
@@ -204,8 +205,6 @@ def fit(
         "data": describe(data),
         "training": {**weights, **describe_schedule(schedule), **rules.describe()},
     }
-    folder = None
-    history = History()
     step = Step(
         subject,
         objective.elbo,
@@ -215,29 +214,24 @@ def fit(
         autocast=autocast(rules.autocast, pair.device),
         weights=objective.weights,
     )
-    monitor = Monitor(subject, step.elbo, train, test, rules, seed)
+    sources = {"training data": train, "validation data": test}
+    apart = is_split_by_rank(data)
+    told = {"settings": {**settings, "data": None if apart else settings["data"]}}
+    divide(group, step, first, sources, told | {"run_dir": bool(run_dir)}, apart=apart)
+    monitor = Monitor(subject, step.elbo, train, test, rules, seed, group)
+    folder, history = None, History()
     if run_dir is not None:
-        folder = RunFolder(run_dir, settings, pair, resume=resume, overwrite=overwrite)
-        if resume:
-            history, state = folder.restore(pair, updater, train)
-            monitor.restore(state)
+        folder, history, judged = open_folder(
+            run_dir, group, settings, pair, updater, train, resume=resume, overwrite=overwrite
+        )
+        monitor.restore(judged)
     fast = CompiledEpochs(step, train, batch_size, how=compile)
     epochs = Epochs(step, train, batch_size, fast, skips=on_nan == "skip")
-    with reporter(num_epochs, show=progress) as report, rules.closing_logs():
-        run = TrainingRun(epochs, objective, monitor, folder, [report, *rules.logs], seed)
+    shown = progress and group.rank == 0
+    with reporter(num_epochs, show=shown) as report, rules.closing_logs():
+        run = TrainingRun(epochs, objective, monitor, folder, [report, *rules.logs], seed, group)
         run.train(history, num_epochs)
     if folder is not None:
         with seeded(derive(seed, "pictures"), pair.device):
             draw_run(folder.path, subject, test if test is not None else train, history)
     return history
-
-
-def _serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
-    """Return the estimator, chosen if none is named; raise unless it can be right for the pair."""
-    twin = copy.deepcopy(pair)  # a look may move running statistics on
-    program = Program(twin.model, twin.guide, (x,), {})
-    with leaving_no_params():
-        if elbo is None:
-            return choose(program)
-        require_served(elbos.make(elbo), program)
-    return elbo
