@@ -163,8 +163,9 @@ class Stepper:
             old = chunk.snapshot()
             with undone(device):
                 torch.manual_seed(_SEEDS[0])
-                losses = chunk.execute(arguments, compiled=compiled)
-                outcomes.append([*losses, *chunk.snapshot()])
+                results = chunk.execute(arguments, compiled=compiled)
+                # Copies: a compiled product is written into memory that is put back too.
+                outcomes.append([*(t.clone() for t in results), *chunk.snapshot()])
             chunk.put_back(old)
         tolerances = CLOSE if self._autocast is nullcontext else NEAR
         for first, second in zip(*outcomes, strict=True):
