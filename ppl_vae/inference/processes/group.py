@@ -6,7 +6,7 @@ import io
 import itertools
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ from ppl_vae.inference.saving.interruption import asked_to_stop, hold, stop_now
 
 T = TypeVar("T")
 _runs = itertools.count()
+# Seconds in which a process that fails says so, or is asked why.
+_PATIENCE = 3
 
 
 class ProcessFailedError(RuntimeError):
@@ -130,12 +132,24 @@ class Group(Alone):
             yield
             self._together(lambda: dist.barrier(group=self._control))
         except BaseException as error:
-            if not isinstance(error, ProcessFailedError):
-                words = " ".join(f"{type(error).__name__}: {error}".split())
-                self._store.set("failed", f"process {self.rank} ended by {words}")
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            self._fail(None if isinstance(error, ProcessFailedError) else words)
             raise
-        finally:
-            dist.destroy_process_group(self._control)
+        self._leave()
+
+    def _leave(self) -> None:
+        dist.destroy_process_group(self._control)
+        self._control = self._gradients = None  # the last references: only now it hangs up
+
+    def _fail(self, words: str | None) -> None:
+        """Wake up who waits, and stay until all have asked why: the store may be in this one."""
+        with suppress(RuntimeError):
+            if words is not None:
+                self._store.set("failed", f"process {self.rank} ended by {words}")
+            self._leave()
+            self._store.set(f"alive/{self.rank}", "")
+            everyone = [f"alive/{rank}" for rank in range(self.size)]
+            self._store.wait(everyone, timedelta(seconds=_PATIENCE))
 
     def _together(self, talk: Callable[[], T]) -> T:
         try:
@@ -154,7 +168,7 @@ class Group(Alone):
         try:
             self._store.set(f"alive/{self.rank}", "")
             try:
-                self._store.wait(["failed"], timedelta(seconds=3))
+                self._store.wait(["failed"], timedelta(seconds=_PATIENCE))
             except RuntimeError:
                 others = range(self.size)
                 gone = [r for r in others if not self._store.check([f"alive/{r}"])]

@@ -55,9 +55,9 @@ class Share:
             return
         if count < group.size:
             raise checks.value_error(
-                f"at most {count} processes, one for each example of a batch",
-                f"{group.size}",
-                "Start fewer, or raise batch_size.",
+                f"at least one example of a batch for each of {group.size} processes",
+                f"a batch of {count}",
+                "Start fewer processes, or raise batch_size.",
             )
         if count == 1:
             return  # in one process, as it is
@@ -73,7 +73,7 @@ class Share:
                 f"divide it among {group.size} processes",
                 f"those of which {why}",
                 "Train in one process; or take what couples examples (BatchNorm, latents outside "
-                "of the plate 'data', an estimator such as renyi) out of them.",
+                "of the plate 'data') out of them.",
             )
 
     def _try(self, program: Program, x: Data, tolerances: dict, *, last: bool) -> str:
