@@ -23,6 +23,7 @@ from ppl_vae.inference import (
     LinearWarmup,
     fit,
 )
+from ppl_vae.inference.processes.launch import is_first
 from ppl_vae.inference.saving.files import write_text
 
 CONFIG = "train.toml"
@@ -101,7 +102,7 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool) -> History:
         keep=options.keep,
         log=[_log(name, options) for name in options.log or []],
     )
-    if options.out is not None:
+    if options.out is not None and is_first():
         write_text(Path(options.out) / CONFIG, as_toml(options))
     return history
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import pickle
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -24,7 +24,7 @@ _runs = itertools.count()
 _PATIENCE = 3
 
 
-class ProcessFailedError(RuntimeError):
+class ProcessFailedError(ConnectionError):
     """Another process of the run failed, or has gone; the message says which, and of what."""
 
 
@@ -148,8 +148,16 @@ class Group(Alone):
                 self._store.set("failed", f"process {self.rank} ended by {words}")
             self._leave()
             self._store.set(f"alive/{self.rank}", "")
-            everyone = [f"alive/{rank}" for rank in range(self.size)]
-            self._store.wait(everyone, timedelta(seconds=_PATIENCE))
+            self._appear([f"alive/{rank}" for rank in range(self.size)])
+
+    def _appear(self, keys: list[str]) -> bool:
+        """Return whether all keys are in the store, after a moment in which they may come."""
+        end = time.monotonic() + _PATIENCE
+        while not self._store.check(keys):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
 
     def _together(self, talk: Callable[[], T]) -> T:
         try:
@@ -158,7 +166,7 @@ class Group(Alone):
             raise ProcessFailedError(
                 checks.message(
                     f"{self.size} processes until the end of training",
-                    self._cause(error),
+                    self._cause(error).rstrip("."),
                     "What was saved stays; mend the cause, then resume.",
                 )
             ) from error
@@ -167,13 +175,10 @@ class Group(Alone):
         """Return what a process said when it failed, or else who says nothing any more."""
         try:
             self._store.set(f"alive/{self.rank}", "")
-            try:
-                self._store.wait(["failed"], timedelta(seconds=_PATIENCE))
-            except RuntimeError:
-                others = range(self.size)
-                gone = [r for r in others if not self._store.check([f"alive/{r}"])]
-            else:
+            if self._appear(["failed"]):
                 return self._store.get("failed").decode()
+            others = range(self.size)
+            gone = [r for r in others if not self._store.check([f"alive/{r}"])]
         except RuntimeError:
             gone = [0]  # it kept the store
         if not gone:

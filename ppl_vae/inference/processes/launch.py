@@ -64,19 +64,12 @@ def initialise(device: torch.device) -> None:
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if _by_torchrun():
-        dist.init_process_group(backend)
+        store, rank, size = next(dist.rendezvous("env://"))
     else:
-        rank, size = int(os.environ["SLURM_PROCID"]), _slurm_size()
-        host, port = _slurm_address()
-        try:
-            store = dist.TCPStore(host, port, size, rank == 0, timeout=_ARRIVE)
-        except RuntimeError as error:
-            raise checks.value_error(
-                f"{size} processes, as SLURM_NTASKS says, that meet at {host}:{port}",
-                f"{str(error).splitlines()[0]}",
-                "Start them by srun, or unset SLURM_NTASKS to train in one process.",
-            ) from None
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        store, rank, size = _meet_by_slurm()
+    # The launcher's store may outlive an attempt, whose addresses nobody answers at any more.
+    store = dist.PrefixStore(f"attempt_{_attempt()}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     atexit.register(_leave)
 
 
@@ -92,8 +85,13 @@ def launch_id() -> str | None:
 
 def is_restarted() -> bool:
     """Return whether torchrun or Slurm has started this run before."""
+    return _attempt() > 0
+
+
+def _attempt() -> int:
+    """Return how often torchrun or Slurm has started this run before."""
     counts = (os.environ.get(f"{by}_RESTART_COUNT", "0") for by in ("TORCHELASTIC", "SLURM"))
-    return any(int(count) > 0 for count in counts)
+    return max(map(int, counts))
 
 
 def _by_torchrun() -> bool:
@@ -118,6 +116,19 @@ def _slurm_address() -> tuple[str, int]:
     host = "".join(part or "" for part in found.groups()) if found else nodes
     port = 12_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 20_000
     return os.environ.get("MASTER_ADDR", host), int(os.environ.get("MASTER_PORT", port))
+
+
+def _meet_by_slurm() -> tuple[dist.Store, int, int]:
+    rank, size = int(os.environ["SLURM_PROCID"]), _slurm_size()
+    host, port = _slurm_address()
+    try:
+        return dist.TCPStore(host, port, size, rank == 0, timeout=_ARRIVE), rank, size
+    except RuntimeError as error:
+        raise checks.value_error(
+            f"{size} processes, as SLURM_NTASKS says, that meet at {host}:{port}",
+            str(error).splitlines()[0],
+            "Start them by srun, or unset SLURM_NTASKS to train in one process.",
+        ) from None
 
 
 def _leave() -> None:

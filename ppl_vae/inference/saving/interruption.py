@@ -92,6 +92,8 @@ def finishing_steps(kept: Callable[[], str], *, together: bool = False) -> Itera
     try:
         stop.listen()
         yield
+    except ConnectionError:  # of another process, whose end the signal may be a consequence of
+        raise
     except Exception:  # a loader's workers, say, whom the signal reached too
         stop.raise_if_asked()
         raise
