@@ -46,7 +46,9 @@ def together(size, work, *, told=variables):
             children.append(child)
         codes = _ended(children)
         return [
-            pickle.loads(path.read_bytes()) if (path := Path(folder) / str(rank)).exists() else code
+            pickle.loads(path.read_bytes())
+            if (path := Path(folder) / str(rank)).exists()
+            else code
             for rank, code in enumerate(codes)
         ]
 

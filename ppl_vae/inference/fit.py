@@ -23,7 +23,7 @@ from ppl_vae.inference.monitoring.monitor import Monitor
 from ppl_vae.inference.monitoring.pictures import draw_run
 from ppl_vae.inference.monitoring.progress import reporter
 from ppl_vae.inference.monitoring.stopping import EarlyStopping
-from ppl_vae.inference.processes.division import divide
+from ppl_vae.inference.processes.division import begin_alike, divide
 from ppl_vae.inference.processes.group import join
 from ppl_vae.inference.rules import Logs, Rules
 from ppl_vae.inference.saving.interruption import run_scope
@@ -173,6 +173,7 @@ def fit(
             )
         )
     pair.to(group.device)
+    begin_alike(group, pair)
     with seeded(derive(seed, "look"), pair.device):
         subject, train = as_batches(pair, data, batch_size)
         test = None if validation is None else as_batches(pair, validation, batch_size)[1]

@@ -15,6 +15,18 @@ from ppl_vae.inference.processes.group import Alone, Group
 from ppl_vae.inference.processes.sameness import code, contents, require_same
 from ppl_vae.inference.processes.share import Share
 from ppl_vae.inference.steps.step import Step
+from ppl_vae.pair import Pair
+
+
+def begin_alike(group: Alone, pair: Pair) -> None:
+    """Give all processes the parameters of the first one.
+
+    Raises:
+        ValueError: they run other code, or the pair's parameters are others.
+    """
+    if isinstance(group, Group):
+        require_same(group, code(pair))
+        pair.load_state_dict(group.first(pair.state_dict))
 
 
 def divide(
@@ -28,8 +40,6 @@ def divide(
 ) -> None:
     """Let every process take its part of each batch; one process alone takes all.
 
-    All begin with the parameters of the first one.
-
     Args:
         group: the processes.
         step: of training.
@@ -39,7 +49,7 @@ def divide(
         apart: whether each process has training data of its own.
 
     Raises:
-        ValueError: code, data or settings differ; more processes than examples in a batch.
+        ValueError: data or settings differ; more processes than examples in a batch.
         NotImplementedError: the gradient of a batch is no sum over its examples.
     """
     if not isinstance(group, Group):
@@ -47,8 +57,7 @@ def divide(
     pair = step.pair
     own = {"training data"} if apart else set()
     hashes = {name: contents(each, pair) for name, each in sources.items() if name not in own}
-    require_same(group, {**code(pair), **hashes, **told})
-    pair.load_state_dict(group.first(pair.state_dict))
+    require_same(group, {**hashes, **told})
     share = Share(group, pair, apart=apart)
     with pyro.validation_enabled(False), step.autocast():  # noqa: FBT003
         plain = isinstance(step.autocast(), nullcontext)
