@@ -143,7 +143,7 @@ def test_bad_input_is_refused_in_all_with_one_text(tmp_path):
             "data": text(data=load("digits")[mine : 100 + mine]),
             "size": text(pair=vae() if mine == 0 else BernoulliVAE((1, 8, 8), latent_dim=2)),
             "batch": text(batch_size=1),
-            "toy": text(pair=ExponentialNormal().double(), data=torch.rand(5)),
+            "toy": text(pair=ExponentialNormal().double(), data=torch.full((5,), 0.5)),
             "coupled": text(pair=Normalised()),
             "folder": text(run_dir=tmp_path / "there"),
             "first": text(pair=nan),

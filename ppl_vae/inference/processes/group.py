@@ -62,8 +62,8 @@ class Group(Alone):
         # A group of its own can be left when something fails, which wakes those who wait in it.
         self._control: Any = dist.new_group(backend="gloo")
         self._gradients = None if device.type == "cuda" else self._control
-        store: Any = dist.distributed_c10d._get_default_store()
-        self._store = dist.PrefixStore(f"ppl_vae/{next(_runs)}", store)
+        store = launch.dist.distributed_c10d._get_default_store()
+        self._store = launch.dist.PrefixStore(f"ppl_vae/{next(_runs)}", store)
         self._earlier: tuple[Tensor, Any] | None = None
 
     def add(self, tensors: Sequence[Tensor]) -> None:

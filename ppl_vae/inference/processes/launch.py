@@ -7,12 +7,14 @@ import os
 import re
 import socket
 from datetime import timedelta
+from typing import Any
 
 import torch
-import torch.distributed as dist
+import torch.distributed
 
 from ppl_vae import checks, devices
 
+dist: Any = torch.distributed  # not all of its names are declared
 _TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _ARRIVE = timedelta(minutes=5)
 
@@ -118,7 +120,7 @@ def _slurm_address() -> tuple[str, int]:
     return os.environ.get("MASTER_ADDR", host), int(os.environ.get("MASTER_PORT", port))
 
 
-def _meet_by_slurm() -> tuple[dist.Store, int, int]:
+def _meet_by_slurm() -> tuple[Any, int, int]:
     rank, size = int(os.environ["SLURM_PROCID"]), _slurm_size()
     host, port = _slurm_address()
     try:
