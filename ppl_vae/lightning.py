@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from ppl_vae import checks, elbos
 from ppl_vae.batch import Data
 from ppl_vae.functions import as_argument, as_program
-from ppl_vae.inference.steps.objective import serving
 from ppl_vae.inference.steps.optimizers import OptimizerLike, Updater
+from ppl_vae.inference.steps.serving import serving
 from ppl_vae.inference.steps.step import Step
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, seeded
@@ -136,7 +136,7 @@ class PairModule(LightningModule):
             subject, _ = as_program(self.pair, batch)
             subject.check(x)
             with seeded(derive(self._seed, "look"), self.pair.device):
-                elbo = elbos.make(serving(self._elbo, subject, x))
+                elbo = serving(self._elbo, subject, x)
             self._step = Step(subject, elbo, self._updater)
         return self._step, x
 

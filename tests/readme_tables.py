@@ -104,6 +104,11 @@ TABLES = {
         "layers": lambda: _csv("hierarchical_vae", "layers.csv"),
     },
     "docs/studies/speed.md": {"speed": speed},
+    "docs/studies/many_processes.md": {
+        "scaling": lambda: _csv("many_processes", "scaling.csv"),
+        "all-reduce": lambda: _csv("many_processes", "all_reduce.csv"),
+        "on-paper": lambda: _csv("many_processes", "on_paper.csv"),
+    },
     "docs/studies/measuring.md": {"measuring": lambda: _csv("measuring", "measuring.csv")},
     "docs/studies/burda_table.md": {"burda": lambda: _csv("burda_table", "table.csv")},
     "docs/studies/missing.md": {"missing": lambda: _csv("missing", "missing.csv")},

@@ -17,7 +17,8 @@ BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Turn errors into one line on stderr: of input with exit code 2, of arithmetic with 1.
 
-    An interruption has 130; SIGTERM, which `fit` makes a SystemExit, keeps its 143.
+    That another process failed has 1 too. An interruption has 130; SIGTERM, which `fit` makes a
+    SystemExit, keeps its 143.
     """
     options = inspect.signature(command).parameters
 
@@ -25,10 +26,10 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         try:
             command(*args, **kwargs)
+        except (ArithmeticError, ConnectionError) as error:
+            _fail(error, FAILURE, options)
         except (ValueError, TypeError, NotImplementedError, OSError, ImportError) as error:
             _fail(error, BAD_INPUT, options)
-        except ArithmeticError as error:
-            _fail(error, FAILURE, options)
         except KeyboardInterrupt as error:
             _fail(str(error) or "stopped by SIGINT", INTERRUPTED, options)
 

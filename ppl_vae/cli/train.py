@@ -81,6 +81,7 @@ def train(
     from ppl_vae import checks, devices
     from ppl_vae.cli.provenance import record
     from ppl_vae.cli.training import pair_options, read_options, run
+    from ppl_vae.inference.processes.launch import is_first
     from ppl_vae.models import MODELS
     from ppl_vae.report import write_report
 
@@ -99,6 +100,8 @@ def train(
         options = TrainOptions(pair=pair, **values)
     checks.name("pair", options.pair, MODELS)
     history = run(options, resume=resume, overwrite=overwrite)
+    if not is_first():
+        return
     final = history.test_elbo or history.train_elbo
     which = "test" if history.test_elbo else "train"
     shown, when = len(history), f"after {len(history)} epochs"

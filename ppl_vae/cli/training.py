@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from ppl_vae import checks, loggers
 from ppl_vae.cli.jobs import Job, untrained
 from ppl_vae.cli.options import TrainOptions
-from ppl_vae.elbos import make
 from ppl_vae.inference import (
     CyclicalWarmup,
     EarlyStopping,
@@ -24,6 +23,7 @@ from ppl_vae.inference import (
     LinearWarmup,
     fit,
 )
+from ppl_vae.inference.processes.launch import is_first
 from ppl_vae.inference.saving.files import write_text
 
 CONFIG = "train.toml"
@@ -108,11 +108,8 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool, progress: bool 
     if resume and options.out is None:
         raise checks.value_error("--out with --resume", "none", "Name the run folder.")
     pair, examples, test = untrained(options.pair, job_of(options), options.options or {})
-    elbo = options.elbo
-    if options.particles is not None:
-        if elbo is None:
-            raise checks.value_error("--elbo with --particles", "none", "Name the estimator.")
-        elbo = make(elbo, num_particles=options.particles)
+    if options.particles is not None and options.elbo is None:
+        raise checks.value_error("--elbo with --particles", "none", "Name the estimator.")
     stop = None
     if options.patience is not None:
         stop = EarlyStopping(patience=options.patience, min_delta=options.min_delta)
@@ -120,7 +117,8 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool, progress: bool 
         pair,
         examples,
         validation=test,
-        elbo=elbo,
+        elbo=options.elbo,
+        num_particles=options.particles,
         optimizer=functools.partial(torch.optim.Adam, lr=options.learning_rate),
         num_epochs=options.epochs,
         batch_size=options.batch_size,
@@ -141,7 +139,7 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool, progress: bool 
         keep=options.keep,
         log=[_log(name, options) for name in options.log or []],
     )
-    if options.out is not None:
+    if options.out is not None and is_first():
         write_text(Path(options.out) / CONFIG, as_toml(options))
     return history
 

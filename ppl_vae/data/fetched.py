@@ -8,6 +8,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
 from platformdirs import user_cache_path
 
 from ppl_vae import checks
@@ -48,7 +49,8 @@ def read_torchvision(name: str, split: str, data_dir: Path | None) -> Arrays:
         _require_right_sums(dataset, raw)
     else:
         _require_writable(raw)
-        _fetch(dataset, root, raw)
+        with FileLock(raw / ".lock"):  # of several processes one fetches
+            _fetch(dataset, root, raw)
     try:
         data = dataset(str(root), train=split == "train", download=False)
     except (RuntimeError, ValueError, TypeError, AssertionError, LookupError) as error:

@@ -7,6 +7,7 @@ from ppl_vae.inference.fit import fit
 from ppl_vae.inference.monitoring.history import History
 from ppl_vae.inference.monitoring.pictures import draw_pictures
 from ppl_vae.inference.monitoring.stopping import EarlyStopping
+from ppl_vae.inference.processes.group import ProcessFailedError
 from ppl_vae.inference.saving.checkpoint import load_pair, save_pair
 from ppl_vae.inference.steps.failure import NonFiniteLossError
 from ppl_vae.inference.steps.schedules import CyclicalWarmup, EachStep, LinearWarmup
@@ -19,6 +20,7 @@ __all__ = [
     "History",
     "LinearWarmup",
     "NonFiniteLossError",
+    "ProcessFailedError",
     "UntraceableError",
     "compiled",
     "draw_pictures",

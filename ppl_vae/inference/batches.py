@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -140,14 +141,30 @@ def as_batches(pair: Pair, data: DataLike, batch_size: int = LOOK) -> tuple[Pair
     return subject, found
 
 
-def shuffled(data: DataSource, batch_size: int, pair: Pair) -> Iterator[Data]:
-    """Yield the examples once, in a random order of torch's global stream, or as loaded."""
+def shuffled(
+    data: DataSource,
+    batch_size: int,
+    pair: Pair,
+    loaded: Callable[[Tensor, Callable[[Tensor], Data]], Data] | None = None,
+) -> Iterator[Data]:
+    """Yield the examples once, in a random order of torch's global stream, or as loaded.
+
+    Args:
+        data: of a run.
+        batch_size: of data without batches of their own.
+        pair: whose device and dtype they have.
+        loaded: takes an index and what loads a batch, where less than that is to be loaded.
+    """
     if isinstance(data, LoaderBatches):
         yield from data
         return
     order = torch.randperm(len(data), device=pair.device)
     for index in order.split(batch_size):
-        yield data.batch(index, dtype=pair.dtype)
+        load = partial(data.batch, dtype=pair.dtype)
+        if loaded is not None and getattr(data, "loads", False):
+            yield loaded(index, load)
+        else:
+            yield load(index)
 
 
 def in_order(data: DataSource, batch_size: int, pair: Pair) -> Iterator[Data]:

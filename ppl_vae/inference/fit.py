@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from pyro.infer import ELBO
 
-from ppl_vae import checks, devices, elbos
+from ppl_vae import checks, elbos
 from ppl_vae.inference.batches import (
     DataLike,
     as_batches,
@@ -17,21 +17,25 @@ from ppl_vae.inference.batches import (
 )
 from ppl_vae.inference.compilation.epoch import CompiledEpochs, check_compile
 from ppl_vae.inference.compilation.inductor.precision import autocast
+from ppl_vae.inference.loaders import is_split_by_rank
 from ppl_vae.inference.monitoring.history import History
 from ppl_vae.inference.monitoring.monitor import Monitor
 from ppl_vae.inference.monitoring.pictures import draw_run
 from ppl_vae.inference.monitoring.progress import reporter
 from ppl_vae.inference.monitoring.stopping import EarlyStopping
+from ppl_vae.inference.processes.division import begin_alike, divide
+from ppl_vae.inference.processes.group import join
 from ppl_vae.inference.rules import Logs, Rules
 from ppl_vae.inference.saving.interruption import run_scope
-from ppl_vae.inference.saving.run_folder import RunFolder
-from ppl_vae.inference.steps.objective import KLSchedule, Objective, describe_weights, serving
+from ppl_vae.inference.saving.opening import open_folder
+from ppl_vae.inference.steps.objective import KLSchedule, Objective, describe_weights
 from ppl_vae.inference.steps.optimizers import (
     OptimizerLike,
     ScheduleLike,
     Updater,
     describe_schedule,
 )
+from ppl_vae.inference.steps.serving import serving
 from ppl_vae.inference.steps.step import Step
 from ppl_vae.inference.training import Epochs, TrainingRun
 from ppl_vae.pair import Pair
@@ -45,6 +49,7 @@ def fit(
     data: DataLike,
     *,
     elbo: str | ELBO | None = None,
+    num_particles: int | None = None,
     optimizer: OptimizerLike = None,
     num_epochs: int = 10,
     batch_size: int = 128,
@@ -83,6 +88,8 @@ def fit(
             takes ``trace-mean-field`` where every divergence has a closed form that holds,
             ``analytic-kl`` where not, ``trace`` where a draw is not reparameterised, and
             ``score-function`` where it passes a gradient straight through.
+        num_particles: averaged in each estimate of one given by name; None is the fewest that it
+            takes. They are drawn together where the pair allows it.
         optimizer: a torch or Pyro optimiser, or a function of the parameters that makes one, such
             as ``functools.partial(torch.optim.SGD, lr=5e-3)``; None is Adam at 1e-3.
         num_epochs: passes over the data, at least 1.
@@ -145,11 +152,16 @@ def fit(
         >>> history.train_elbo[1] > history.train_elbo[0]
         True
     """
+    group = join(device)
     checks.count("num_epochs", num_epochs)
     checks.count("batch_size", batch_size)
     check_compile(compile)
     if elbo is not None:
         elbos.make(elbo)
+    if num_particles is not None and not isinstance(elbo, str):
+        raise checks.value_error(
+            "elbo as a name with num_particles", repr(elbo), "Give it to the estimator itself."
+        )
     rules = Rules(
         precision=precision,
         clip_norm=clip_norm,
@@ -168,17 +180,18 @@ def fit(
                 "Train a model and a guide that are functions with CompiledSVI.",
             )
         )
-    pair.to(devices.resolve(device))
+    pair.to(group.device)
+    begin_alike(group, pair)
     with seeded(derive(seed, "look"), pair.device):
         subject, train = as_batches(pair, data, batch_size)
         test = None if validation is None else as_batches(pair, validation, batch_size)[1]
         first = first_examples(train, batch_size, pair)
-        elbo = serving(elbo, subject, first)
+        made = serving(elbo, subject, first, num_particles=num_particles)
         objective = Objective(
-            elbos.make(elbo),
+            made,
             kl_weight,
             free_bits,
-            num_steps=num_batches(train, batch_size),
+            num_steps=group.most(num_batches(train, batch_size)),
             num_epochs=num_epochs,
             like=next(pair.parameters()),
         )
@@ -190,9 +203,9 @@ def fit(
         )
     updater = Updater(optimizer, pair, schedule)
     estimator = elbos.without_weights(objective.elbo)
-    weights = describe_weights(elbo, kl_weight, free_bits, num_epochs)
+    weights = describe_weights(made, kl_weight, free_bits, num_epochs)
     settings = {
-        "elbo": elbo if isinstance(elbo, str) else type(estimator).__name__,
+        "elbo": type(estimator).__name__ if isinstance(elbo, ELBO) else elbos.name_of(estimator),
         "num_particles": estimator.num_particles,
         "optimizer": updater.describe(),
         "num_epochs": num_epochs,
@@ -201,8 +214,6 @@ def fit(
         "data": describe(data),
         "training": {**weights, **describe_schedule(schedule), **rules.describe()},
     }
-    folder = None
-    history = History()
     step = Step(
         subject,
         objective.elbo,
@@ -212,16 +223,22 @@ def fit(
         autocast=autocast(rules.autocast, pair.device),
         weights=objective.weights,
     )
-    monitor = Monitor(subject, step.elbo, train, test, rules, seed)
+    sources = {"training data": train, "validation data": test}
+    apart = is_split_by_rank(data)
+    told = {"settings": {**settings, "data": None if apart else settings["data"]}}
+    divide(group, step, first, sources, told | {"run_dir": bool(run_dir)}, apart=apart)
+    monitor = Monitor(subject, step.elbo, train, test, rules, seed, group)
+    folder, history = None, History()
     if run_dir is not None:
-        folder = RunFolder(run_dir, settings, pair, resume=resume, overwrite=overwrite)
-        if resume:
-            history, state = folder.restore(pair, updater, train)
-            monitor.restore(state)
+        folder, history, judged = open_folder(
+            run_dir, group, settings, pair, updater, train, resume=resume, overwrite=overwrite
+        )
+        monitor.restore(judged)
     fast = CompiledEpochs(step, train, batch_size, how=compile)
     epochs = Epochs(step, train, batch_size, fast, skips=on_nan == "skip")
-    with reporter(num_epochs, show=progress) as report, rules.closing_logs():
-        run = TrainingRun(epochs, objective, monitor, folder, [report, *rules.logs], seed)
+    shown = progress and group.rank == 0
+    with reporter(num_epochs, show=shown) as report, rules.closing_logs():
+        run = TrainingRun(epochs, objective, monitor, folder, [report, *rules.logs], seed, group)
         run.train(history, num_epochs)
     if folder is not None:
         with seeded(derive(seed, "pictures"), pair.device):

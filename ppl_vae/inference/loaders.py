@@ -12,6 +12,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -195,6 +196,18 @@ def sampler_of(loader: DataLoader[Any]) -> Any:  # noqa: ANN401
     if batches is None:
         return loader.sampler
     return batches.sampler if type(batches) is BatchSampler else batches
+
+
+def is_split_by_rank(data: object) -> bool:
+    """Return whether data are this process's own part of what several train on.
+
+    So are a data set or a loader that say so by an attribute ``split_by_rank``, and a loader with
+    a ``DistributedSampler``.
+    """
+    if isinstance(data, DataLoader) and isinstance(sampler_of(data), DistributedSampler):
+        return True
+    whole = (data, getattr(data, "dataset", None))
+    return any(getattr(each, "split_by_rank", False) is True for each in whole)
 
 
 def require_order(loader: DataLoader[Any]) -> None:

@@ -11,11 +11,14 @@ import pyro
 import torch
 from torch import Tensor
 
-from ppl_vae.inference.batches import DataSource, shuffled
+from ppl_vae.batch import Data
+from ppl_vae.inference.batches import DataSource
 from ppl_vae.inference.compilation.epoch import CompiledEpochs
 from ppl_vae.inference.loaders import LoaderBatches
 from ppl_vae.inference.monitoring.history import History
 from ppl_vae.inference.monitoring.monitor import Monitor
+from ppl_vae.inference.processes.group import Alone, Group
+from ppl_vae.inference.processes.sameness import require_no_drift
 from ppl_vae.inference.rules import Log
 from ppl_vae.inference.saving.interruption import raise_if_stopped
 from ppl_vae.inference.saving.run_folder import RunFolder
@@ -85,7 +88,8 @@ class Epochs:
         total = torch.zeros((), dtype=torch.float64, device=pair.device)
         bad: NonFiniteLossError | None = None
         with pyro.validation_enabled(False):  # noqa: FBT003
-            for number, x in enumerate(shuffled(self.data, self._batch_size, pair), start=1):
+            batches = step.batches(self.data, self._batch_size)
+            for number, x in enumerate(batches, start=1):
                 raise_if_stopped()
                 states = streams(pair.device) if look else []
                 buffers = [b.clone() for b in pair.buffers()] if self.skips else []
@@ -93,8 +97,7 @@ class Epochs:
                     loss = step.gradient(x, _row(weights, number))
                 fine = not look or step.is_finite(loss, gradients=self.skips)
                 if not fine and (bad is None or not self.skips):
-                    set_streams(states, pair.device)
-                    site, why = first_bad_site(pair, x)
+                    site, why = self._bad_site(x, states)
                     place = {"epoch": epoch, "step": number, "site": site, "why": why}
                     bad = NonFiniteLossError(float(loss.flatten()[0]), **place)
                 if bad is not None and not self.skips:
@@ -105,11 +108,23 @@ class Epochs:
                         buffer.copy_(old)
                     continue
                 step.apply()
-                total = total + loss.double() * pair.num_examples(x)
-                count += pair.num_examples(x)
+                total = total + loss.double() * step.num_examples(x)
+                count += step.num_examples(x)
         if bad is not None and count == 0:
             raise bad
         return _both(-total / count)
+
+    def _bad_site(self, x: Data, states: list[Tensor]) -> tuple[str | None, str]:
+        """Return the first site that is not finite in a step that began from `states`."""
+        pair, share = self.step.pair, self.step.share
+        after = streams(pair.device)
+        set_streams(states, pair.device)
+        if share is None:
+            return first_bad_site(pair, x)
+        # Of the rows of this process; as it draws for no others, the streams go back after it.
+        found = share.group.all(first_bad_site(pair, share.of(x)[0]))
+        set_streams(after, pair.device)
+        return next((each for each in found if each[0] is not None), found[0])
 
 
 class TrainingRun:
@@ -120,8 +135,9 @@ class TrainingRun:
         objective: with the weights of each step.
         monitor: measures and judges.
         folder: where the state is kept, or None.
-        told: called with each epoch and its numbers.
+        told: called with each epoch and its numbers, in the process that writes.
         seed: of the run.
+        group: the processes that train.
     """
 
     def __init__(
@@ -132,9 +148,11 @@ class TrainingRun:
         folder: RunFolder | None,
         told: Sequence[Log],
         seed: int,
+        group: Alone,
     ) -> None:
         self._epochs, self._objective, self._monitor = epochs, objective, monitor
         self._folder, self._told, self._seed = folder, told, seed
+        self._group = group
 
     def train(self, history: History, num_epochs: int) -> None:
         """Go on with the history's run up to `num_epochs` in all, or until it is stopped."""
@@ -142,8 +160,7 @@ class TrainingRun:
             if self._monitor.should_stop:
                 break
             self._take(epoch, history)
-            for tell in self._told:
-                tell(epoch, history.last())
+            self._group.first(lambda epoch=epoch: self._keep(epoch, history))
         self._monitor.finish()
 
     def _take(self, epoch: int, history: History) -> None:
@@ -152,8 +169,12 @@ class TrainingRun:
         began = time.perf_counter()
         if isinstance(data, LoaderBatches):
             data.begin_epoch(epoch)
-        with seeded(derive(self._seed, "epoch", epoch), pair.device):
+        apart = step.share is not None and step.share.apart
+        own = [self._group.rank] if apart else []  # examples of its own, and noise
+        with seeded(derive(self._seed, "epoch", epoch, *own), pair.device):
             objective, elbo = self._epochs.run(epoch, self._objective.of_epoch(epoch))
+        if isinstance(self._group, Group):
+            require_no_drift(self._group, pair, epoch)
         history.objective.append(objective)
         history.train_elbo.append(elbo)
         history.seconds.append(time.perf_counter() - began)
@@ -162,15 +183,21 @@ class TrainingRun:
             numbers["skipped"] = self._epochs.skipped
         self._monitor.look(epoch, history, numbers)
         updater.end_epoch((history.test_elbo or history.train_elbo)[-1])
+
+    def _keep(self, epoch: int, history: History) -> None:
+        """Write what is to be kept of an epoch."""
+        step = self._epochs.step
         if self._folder is not None:
             self._folder.save(
-                pair,
-                updater,
+                step.pair,
+                step.update,
                 history,
-                data,
+                self._epochs.data,
                 self._monitor.state(),
                 is_kept=self._monitor.keeps_this,
             )
+        for tell in self._told:
+            tell(epoch, history.last())
 
 
 def _row(weights: Tensor | None, number: int) -> Tensor | None:

@@ -14,10 +14,9 @@ from ppl_vae.inference.batches import (
     LoaderBatches,
     first_examples,
     num_batches,
-    shuffled,
 )
 from ppl_vae.inference.compilation.inductor.lowering import can_compile
-from ppl_vae.inference.compilation.stepper import Stepper
+from ppl_vae.inference.compilation.stepper import Stepper, Tensors
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.undo import undone
 from ppl_vae.inference.saving.interruption import raise_if_stopped
@@ -152,16 +151,18 @@ class CompiledEpochs:
     def _run_loaded(self, stepper: Stepper, weights: Tensor | None) -> Tensor:
         pair = self._step.pair
         total, count = torch.zeros((), dtype=torch.float64, device=pair.device), 0
-        for number, x in enumerate(shuffled(self._data, self._batch_size, pair)):
+        for number, x in enumerate(self._step.batches(self._data, self._batch_size)):
             raise_if_stopped()
             row = [] if weights is None else [weights[min(number, len(weights) - 1)]]
-            if _shapes(x) == self._shapes:
+            examples = self._step.num_examples(x)
+            if _shapes(x) == self._shapes and not self._step.is_out:
+                self._examples = examples
                 losses = stepper.step([*_tensors(x), *row])
                 self._step.update.end_step()
-                total = total + losses.sum(0) * self._examples
+                total = total + losses.sum(0) * examples
             else:
                 total = total + self._take(x, *row)
-            count += pair.num_examples(x)
+            count += examples
         return -total / count
 
     def _take(self, x: Data, weights: Tensor | None = None) -> Tensor:
@@ -169,7 +170,7 @@ class CompiledEpochs:
         with self._step.autocast():
             loss = self._step.gradient(x, weights)
         self._step.apply()
-        return loss * self._step.pair.num_examples(x)
+        return loss * self._step.num_examples(x)
 
     def _build(self) -> Stepper:
         pair, updater, data = self._step.pair, self._step.update, self._data
@@ -183,11 +184,14 @@ class CompiledEpochs:
         def of_batch(*tensors: Tensor) -> Tensor:
             given = iter(tensors)
             x = next(given) if isinstance(first, Tensor) else first.map(lambda _: next(given))
-            return self._step.gradient(x, next(given, None))
+            return self._step.traced(x, next(given, None))
 
         def of_index(index: Tensor, row: Tensor | None = None) -> Tensor:
             assert not isinstance(data, LoaderBatches)
-            return self._step.gradient(data.batch(index, dtype=pair.dtype), row)
+            return self._step.traced(data.batch(index, dtype=pair.dtype), row)
+
+        def between(losses: Tensor, trained: Tensors, gradients: Tensors) -> Tensor:
+            return self._step.with_others(losses, trained, gradients, self._examples)
 
         program, inputs = of_batch, _tensors(first)
         if not self._loads:
@@ -204,6 +208,7 @@ class CompiledEpochs:
             watched,
             backend="inductor",
             autocast=self._step.autocast,
+            between=None if self._step.share is None else between,
         )
 
 

@@ -61,6 +61,8 @@ class Stepper:
         patient: whether a large graph's operations are run one by one until its compilation is
             repaid.
         autocast: makes the context of the traced run, for lower precision.
+        between: what is to be done to losses, parameters and gradients, in place, before the
+            optimiser's step, which then is no part of the graph; it returns the losses.
 
     Raises:
         UntraceableError: the program cannot be traced, or the graph does not do as it does.
@@ -80,7 +82,9 @@ class Stepper:
         cuda_graph: bool = True,
         patient: bool = False,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        between: Callable[[Tensor, Tensors, Tensors], Tensor] | None = None,
     ) -> None:
+        self._between = between
         self._program, self._probe, self._autocast = program, probe, autocast
         self.parameters = list(parameters)
         self._optimizer, self._backend, self._cuda_graph = optimizer, backend, cuda_graph
@@ -100,7 +104,7 @@ class Stepper:
             self._num_uncompiled = steps_to_repay(graph.module, share=1.0, traced=True)
 
     def _bind(self) -> None:
-        found = slots(self._optimizer, self.trained)
+        found = None if self._between else slots(self._optimizer, self.trained)
         held = [slot.parameter for slot in found or []]
         if found is not None and len(held) != len(self.trained):
             found = None
@@ -141,6 +145,8 @@ class Stepper:
         if key not in self._chunks:
             self._chunks[key] = self._chunk(arguments, num_steps, each=each, compiled=compiled)
         losses, *gradients = self._chunks[key](arguments)
+        if self._between is not None:
+            losses = self._between(losses, self.trained, gradients)
         if self.updates is None:
             step_alone(self._optimizer, self.parameters, self.trained, gradients)
         return losses
@@ -160,8 +166,9 @@ class Stepper:
             old = chunk.snapshot()
             with undone(device):
                 torch.manual_seed(_SEEDS[0])
-                losses = chunk.execute(arguments, compiled=compiled)
-                outcomes.append([*losses, *chunk.snapshot()])
+                results = chunk.execute(arguments, compiled=compiled)
+                # Copies: a compiled product is written into memory that is put back too.
+                outcomes.append([*(t.clone() for t in results), *chunk.snapshot()])
             chunk.put_back(old)
         tolerances = CLOSE if self._autocast is nullcontext else NEAR
         for first, second in zip(*outcomes, strict=True):

@@ -12,6 +12,7 @@ from ppl_vae.inference.monitoring.history import History
 from ppl_vae.inference.monitoring.measures import Measures, elbos_of_examples, is_measured
 from ppl_vae.inference.monitoring.stopping import EarlyStopping
 from ppl_vae.inference.monitoring.validation import evaluate_auxiliary, evaluate_elbo
+from ppl_vae.inference.processes.group import Alone
 from ppl_vae.inference.rules import Rules
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import derive, seeded
@@ -27,9 +28,11 @@ class Monitor:
         test: the validation data, or None.
         rules: whether epochs are judged, and what is kept.
         seed: of the run.
+        group: the processes that train.
 
     Attributes:
         keeps_this: whether the last epoch's parameters are those to keep.
+        should_stop: whether no epoch has been better for as long as patience allows.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class Monitor:
         test: DataSource | None,
         rules: Rules,
         seed: int,
+        group: Alone,
     ) -> None:
+        self._group = group
         self._pair, self._elbo, self._test, self._seed = pair, without_weights(elbo), test, seed
         self._data = train if test is None else test
         self._measures = Measures(pair, self._data)
@@ -50,10 +55,24 @@ class Monitor:
         rule = rules.stop or EarlyStopping(patience=1)
         self._judge = rule.begin() if rules.judges else None
         self._best: dict[str, Tensor] = {}
-        self.keeps_this = True
+        self.keeps_this, self.should_stop = True, False
 
     def look(self, epoch: int, history: History, numbers: dict[str, float]) -> None:
-        """Add the epoch's measures to the history, beside further `numbers`."""
+        """Add the epoch's measures to the history, beside further `numbers`.
+
+        One process measures and judges for all.
+        """
+        record, self.keeps_this, is_best, self.should_stop = self._group.first(
+            lambda: self._measure(epoch, history, numbers)
+        )
+        vars(history).update(record)
+        if is_best and self._keeps_best:
+            self._best = {n: t.detach().clone() for n, t in self._pair.state_dict().items()}
+
+    def _measure(
+        self, epoch: int, history: History, numbers: dict[str, float]
+    ) -> tuple[dict[str, Any], bool, bool, bool]:
+        """Return the longer history, and whether to keep the epoch, it is best, and to stop."""
         pair, test = self._pair, self._test
         if test is not None:
             with seeded(derive(self._seed, "test", epoch), pair.device):
@@ -65,21 +84,14 @@ class Monitor:
                 numbers = {**numbers, **self._measures.now()}
         history.add(numbers)
         if self._judge is None or test is None:
-            return
+            return vars(history), True, False, False
         # The same noise in every epoch: differences are those of the parameters.
         with seeded(derive(self._seed, "judge"), pair.device):
             elbos = elbos_of_examples(pair, test)
         is_best = self._judge.update(epoch, elbos)
-        self.keeps_this = is_best or not self._keeps_best
-        if is_best and self._keeps_best:
-            self._best = {n: t.detach().clone() for n, t in pair.state_dict().items()}
-        history.best_epoch = self._judge.best_epoch
-        history.stopped_early = self.should_stop
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether no epoch has been better for as long as patience allows."""
-        return self._stops and self._judge is not None and self._judge.should_stop
+        stops = self._stops and self._judge.should_stop
+        history.best_epoch, history.stopped_early = self._judge.best_epoch, stops
+        return vars(history), is_best or not self._keeps_best, is_best, stops
 
     def finish(self) -> None:
         """Give the pair the best parameters, if they are to be kept."""
@@ -96,4 +108,5 @@ class Monitor:
         """Go on from what `state` returned."""
         if self._judge is not None and state:
             self._judge.load_state_dict(state["judge"])
+            self.should_stop = self._stops and self._judge.should_stop
             self._best = {n: t.to(self._pair.device) for n, t in state["best"].items()}

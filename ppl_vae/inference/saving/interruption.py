@@ -70,13 +70,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def finishing_steps(kept: Callable[[], str]) -> Iterator[None]:
+def finishing_steps(kept: Callable[[], str], *, together: bool = False) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the block at the next `raise_if_stopped`, not within a step.
 
     Signals that the program handles or ignores stay its own, as do all outside of the main thread.
 
     Args:
         kept: returns a sentence about what is saved, for the message.
+        together: that other processes take the same steps, which are to end at the same one:
+            it is `stop_now` that ends them then.
 
     Raises:
         KeyboardInterrupt: SIGINT came.
@@ -85,11 +87,13 @@ def finishing_steps(kept: Callable[[], str]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stop = _Stop(kept)
+    stop = _Stop(kept, together=together)
     token = _stop.set(stop)
     try:
         stop.listen()
         yield
+    except ConnectionError:  # of another process, whose end the signal may be a consequence of
+        raise
     except Exception:  # a loader's workers, say, whom the signal reached too
         stop.raise_if_asked()
         raise
@@ -102,15 +106,29 @@ def finishing_steps(kept: Callable[[], str]) -> Iterator[None]:
 def raise_if_stopped() -> None:
     """End the run if a signal has come: called between steps."""
     stop = _stop.get()
+    if stop is not None and not stop.together:
+        stop.raise_if_asked()
+
+
+def asked_to_stop() -> int | None:
+    """Return the signal that came in this process, if one did."""
+    stop = _stop.get()
+    return None if stop is None else stop.number
+
+
+def stop_now(number: int) -> None:
+    """End the run as if a signal had come in this process: it did in one of those together."""
+    stop = _stop.get()
     if stop is not None:
+        stop.number = number
         stop.raise_if_asked()
 
 
 class _Stop:
     """The first signal that came, if one did."""
 
-    def __init__(self, kept: Callable[[], str]) -> None:
-        self._kept = kept
+    def __init__(self, kept: Callable[[], str], *, together: bool) -> None:
+        self._kept, self.together = kept, together
         self.number: int | None = None
         self._process = os.getpid()
         self._before: dict[int, Any] = {}

@@ -13,6 +13,7 @@ import torch
 from ppl_vae import checks
 from ppl_vae.inference.loaders import LoaderBatches
 from ppl_vae.inference.monitoring.history import History
+from ppl_vae.inference.processes.launch import launch_id
 from ppl_vae.inference.saving.checkpoint import describe, versions, write_pair
 from ppl_vae.inference.saving.files import (
     explained,
@@ -22,7 +23,7 @@ from ppl_vae.inference.saving.files import (
     write_json,
     write_text,
 )
-from ppl_vae.inference.saving.interruption import finishing_steps, hold, locked
+from ppl_vae.inference.saving.interruption import hold, locked
 from ppl_vae.inference.saving.old_checkpoint import read_old_checkpoint
 from ppl_vae.inference.saving.sealed import read_sealed, write_sealed
 from ppl_vae.inference.steps.optimizers import Updater
@@ -83,10 +84,9 @@ class RunFolder:
                 path.unlink(missing_ok=True)
         # By it a checkpoint of another run is known, were all its settings the same.
         self._run = there.get("run") or uuid.uuid4().hex
-        content = {**self.config, "run": self._run, "versions": versions()}
+        content = {**self.config, "run": self._run, "launch": launch_id(), "versions": versions()}
         with explained(self.path, "No epoch was run."):
             write_json(self.path / "config.json", content)
-        hold(finishing_steps(self._kept))
 
     def save(
         self,
@@ -117,12 +117,12 @@ class RunFolder:
         tensors: dict[str, torch.Tensor] = {}
         content = {"run": self._run, "history": asdict(history), "state": pack(state, tensors)}
         keep_as = _OLDER if self._newest_is_whole else None
-        with explained(self.path, self._kept()):
+        with explained(self.path, self.kept()):
             if is_kept:
                 write_pair(pair, self.config["pair"], self.path)
             write_sealed(self.path, _NEWEST, content, tensors, keep_as=keep_as, indent=None)
         self._epoch, self._newest_is_whole = len(history), True
-        with explained(self.path, self._kept()):
+        with explained(self.path, self.kept()):
             write_text(self.path / "metrics.csv", history.to_csv())
 
     def restore(
@@ -183,7 +183,8 @@ class RunFolder:
         names = [f"{n}.{kind}" for n in (_NEWEST, _OLDER) for kind in ("json", "safetensors")]
         return [self.path / name for name in names]
 
-    def _kept(self) -> str:
+    def kept(self) -> str:
+        """Return a sentence about what is saved."""
         if self._epoch == 0:
             return "No epoch was finished; a resumed run begins anew."
         return f"{self.path} holds the run after epoch {self._epoch}, from where it resumes."

@@ -7,6 +7,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 
 from ppl_vae.batch import Data
 from ppl_vae.elbos.sites.closed_kl import registered_kl
@@ -52,7 +53,7 @@ def first_bad_site(pair: Pair, x: Data) -> tuple[str | None, str]:
                     if not site[what].isfinite().all():
                         return name, f"its {what} in the {side} is not finite; {cause}"
     for name, site in guide.nodes.items():
-        if site["type"] == "sample" and name in model.nodes:
+        if site["type"] == "sample" and not site_is_subsample(site) and name in model.nodes:
             try:
                 kl = registered_kl(site["fn"], model.nodes[name]["fn"])
             except NotImplementedError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,8 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_vae import elbos
-from ppl_vae.batch import Data
 from ppl_vae.elbos.kl_weights.estimator import WeightedELBO, weigh
-from ppl_vae.elbos.serving import choose, require_served
-from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.inference.steps.schedules import Schedule, kl_weights
-from ppl_vae.pair import Pair, leaving_no_params
 
 # What `fit` takes as the weight of the KL divergence.
 KLSchedule = float | Schedule | Mapping[str, float | Schedule]
@@ -88,23 +82,8 @@ class Objective:
         return {"kl_weight": float(weight)}
 
 
-def serving(elbo: str | ELBO | None, pair: Pair, x: Data) -> str | ELBO:
-    """Return the estimator, chosen if none is named; raise unless it can be right for the pair.
-
-    Raises:
-        NotImplementedError: it cannot.
-    """
-    twin = copy.deepcopy(pair)  # a look may move running statistics on
-    program = Program(twin.model, twin.guide, (x,), {})
-    with leaving_no_params():
-        if elbo is None:
-            return choose(program)
-        require_served(elbos.make(elbo), program)
-    return elbo
-
-
 def describe_weights(
-    elbo: str | ELBO, kl_weight: KLSchedule, free_bits: float, num_epochs: int
+    elbo: ELBO, kl_weight: KLSchedule, free_bits: float, num_epochs: int
 ) -> dict[str, object]:
     """Return what weights and free bits are, for a run's settings; nothing if there are none."""
     if isinstance(elbo, WeightedELBO):

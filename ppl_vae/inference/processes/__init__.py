@@ -1,0 +1,1 @@
+"""Several processes that train one pair together: who they are, and which rows each takes."""
