@@ -17,6 +17,10 @@ _BEGIN, _COMPILE = 4.0, 0.1
 _CALL, _CALL_BY_PYRO, _ENTRY = 1e-5, 2e-5, 2e-10
 # Floating-point operations of matrix products in a second.
 _RATE = 3e11
+# Steps in one call where a step is so small that calling it costs more than doing it.
+_TINY, _MOST_OPERATIONS = 20_000, 400
+# An optimiser's operations for a parameter: Adam's.
+_UPDATE = 14
 
 
 def operations(module: GraphModule) -> list[Node]:
@@ -24,10 +28,22 @@ def operations(module: GraphModule) -> list[Node]:
     return [node for node in module.graph.nodes if node.op == "call_function"]
 
 
+def num_operations(module: GraphModule, updated: int) -> int:
+    """Return how many operations a step has whose optimiser changes `updated` parameters."""
+    return len(operations(module)) + _UPDATE * updated
+
+
 def num_entries(node: Node) -> int:
     """Return how many numbers an operation computes."""
     value = node.meta.get("val")
     return value.numel() if isinstance(value, Tensor) else 0
+
+
+def steps_at_once(nodes: list[Node]) -> int:
+    """Return how many steps of these operations to take in one call: more than one if tiny."""
+    if sum(map(num_entries, nodes)) > _TINY:
+        return 1
+    return max(1, _MOST_OPERATIONS // len(nodes))
 
 
 def steps_to_repay(module: GraphModule, *, share: float, traced: bool) -> int:

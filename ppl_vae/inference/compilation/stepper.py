@@ -16,7 +16,12 @@ from torch.optim import Optimizer
 
 from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, SAME, alike
 from ppl_vae.inference.compilation.chunk import Chunk
-from ppl_vae.inference.compilation.cost import num_entries, operations, steps_to_repay
+from ppl_vae.inference.compilation.cost import (
+    num_operations,
+    operations,
+    steps_at_once,
+    steps_to_repay,
+)
 from ppl_vae.inference.compilation.optimizers.update_graph import Updates
 from ppl_vae.inference.compilation.optimizers.updates import slots, step_alone
 from ppl_vae.inference.compilation.tracing.assignment import assigned_in_place
@@ -32,12 +37,8 @@ T = TypeVar("T")
 Program = Callable[..., Tensor]
 
 _SEEDS = (1, 2)
-# Steps in one call where a step is so small that calling it costs more than doing it.
-_TINY, _MOST_OPERATIONS = 20_000, 400
 # Larger steps are not compiled before that is repaid: it takes half a minute and more.
 _COMPILED_AT_ONCE = 400
-# Operations of an optimiser for each parameter that it changes in the graph; Adam's.
-_UPDATE = 14
 
 
 class Stepper:
@@ -99,8 +100,8 @@ class Stepper:
         self._chunks: dict[tuple[int, bool, bool], Chunk] = {}
         self._bind()
         self._num_steps = self._num_uncompiled = 0
-        updates = _UPDATE * len(self.trained) if self.updates else 0
-        if patient and len(operations(graph.module)) + updates > _COMPILED_AT_ONCE:
+        updated = len(self.trained) if self.updates else 0
+        if patient and num_operations(graph.module, updated) > _COMPILED_AT_ONCE:
             self._num_uncompiled = steps_to_repay(graph.module, share=1.0, traced=True)
 
     def _bind(self) -> None:
@@ -129,9 +130,7 @@ class Stepper:
         nodes = operations(self.graph.module)
         if self.updates is None or any(map(is_random, nodes)):
             return 1
-        if sum(map(num_entries, nodes)) > _TINY:
-            return 1
-        return max(1, _MOST_OPERATIONS // len(nodes))
+        return steps_at_once(nodes)
 
     def steps_to_repay(self, share: float) -> int:
         """Return after how many of the program's steps compiling takes a share of the time."""
