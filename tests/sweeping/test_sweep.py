@@ -143,7 +143,7 @@ def test_a_process_that_dies_ends_its_own_job_only():
     assert found == {"lives": None, "lives too": None}
 
 
-def _wait(holds, seconds=120):
+def _wait(holds, seconds=200):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
