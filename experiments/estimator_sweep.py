@@ -20,7 +20,7 @@ import typer
 
 from ppl_vae import plots
 
-ESTIMATORS = ["trace", "analytic-kl", "sticking-the-landing", "iwae", "dreg", "generalised-dreg"]
+ESTIMATORS = ["trace", "sticking-the-landing", "iwae", "dreg"]
 DIMENSIONS = [1, 2, 4, 8, 16, 32]
 
 

@@ -13,7 +13,7 @@ from ppl_vae.plots.figure import COLOURS, given_or_new, legend_outside
 from ppl_vae.plots.inputs import as_array, value_error
 
 _WIDE = 20  # a range of so many times its start is shown on a logarithmic axis
-_LONG_WORDS = 40  # characters that have room below the Axes
+_LONG_WORDS = 30  # characters that have room below the Axes
 
 
 def means_with_intervals(

@@ -45,11 +45,15 @@ def _ray(num_workers: int) -> Iterator[Pool]:
     given = {} if os.environ.get("RAY_ADDRESS") else local
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
     on_gpu: Any = {"num_gpus": 1} if torch.cuda.is_available() else {}
-    remote = ray.remote(max_retries=0, **on_gpu)
+    call = ray.remote(max_retries=0, **on_gpu)(_call)
     try:
-        yield lambda work, job: remote(work).remote(job).future(), math.inf
+        yield lambda work, job: call.remote(work, job).future(), math.inf
     finally:
         ray.shutdown()
+
+
+def _call(work: Work, job: Any) -> Row:  # noqa: ANN401
+    return work(job)
 
 
 @contextmanager

@@ -40,7 +40,9 @@ def sweep(tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
-def test_every_backend_gives_the_same_rows(sweep, tmp_path, backend):
+def test_every_backend_gives_the_same_rows(sweep, tmp_path, monkeypatch, backend):
+    # By default Ray's processes come after all others of a busy machine.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     pytest.importorskip({"loky": "joblib", "dask": "distributed"}.get(backend, backend))
     result = sweep(TOY, "--backend", backend)
     assert result.exit_code == 0, result.output
@@ -141,7 +143,7 @@ def test_a_process_that_dies_ends_its_own_job_only():
     assert found == {"lives": None, "lives too": None}
 
 
-def _wait(holds, seconds=120):
+def _wait(holds, seconds=200):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
