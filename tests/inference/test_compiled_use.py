@@ -100,7 +100,7 @@ def test_a_step_whose_updates_are_many_is_compiled_once_that_is_repaid(
         return lambda given: body(*given)
 
     monkeypatch.setattr("ppl_vae.inference.compilation.chunk.lower", as_traced)
-    name = "ppl_vae.inference.compilation.stepper.steps_to_repay"
+    name = "ppl_vae.inference.compilation.cost.steps_to_repay"
     monkeypatch.setattr(name, lambda module, *, share, traced: 3)
     pair = BernoulliVAE((1, 2, 2), latent_dim=1, hidden=hidden, seed=0)
     x = torch.ones(3, 1, 2, 2)

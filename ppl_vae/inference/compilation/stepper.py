@@ -14,14 +14,9 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ppl_vae.inference.compilation import cost
 from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, SAME, alike
 from ppl_vae.inference.compilation.chunk import Chunk
-from ppl_vae.inference.compilation.cost import (
-    num_operations,
-    operations,
-    steps_at_once,
-    steps_to_repay,
-)
 from ppl_vae.inference.compilation.optimizers.update_graph import Updates
 from ppl_vae.inference.compilation.optimizers.updates import slots, step_alone
 from ppl_vae.inference.compilation.tracing.assignment import assigned_in_place
@@ -101,8 +96,8 @@ class Stepper:
         self._bind()
         self._num_steps = self._num_uncompiled = 0
         updated = len(self.trained) if self.updates else 0
-        if patient and num_operations(graph.module, updated) > _COMPILED_AT_ONCE:
-            self._num_uncompiled = steps_to_repay(graph.module, share=1.0, traced=True)
+        if patient and cost.num_operations(graph.module, updated) > _COMPILED_AT_ONCE:
+            self._num_uncompiled = cost.steps_to_repay(graph.module, share=1.0, traced=True)
 
     def _bind(self) -> None:
         found = None if self._between else slots(self._optimizer, self.trained)
@@ -127,14 +122,14 @@ class Stepper:
 
     def unrolled(self) -> int:
         """Return how many steps to take in one call: more than one if they are tiny."""
-        nodes = operations(self.graph.module)
+        nodes = cost.operations(self.graph.module)
         if self.updates is None or any(map(is_random, nodes)):
             return 1
-        return steps_at_once(nodes)
+        return cost.steps_at_once(nodes)
 
     def steps_to_repay(self, share: float) -> int:
         """Return after how many of the program's steps compiling takes a share of the time."""
-        return steps_to_repay(self.graph.module, share=share, traced=False)
+        return cost.steps_to_repay(self.graph.module, share=share, traced=False)
 
     def step(self, arguments: Tensors, *, num_steps: int = 1, each: bool = False) -> Tensor:
         """Take steps; return their losses, (num_steps,)."""
