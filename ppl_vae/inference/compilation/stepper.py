@@ -23,6 +23,7 @@ from ppl_vae.inference.compilation.tracing.assignment import assigned_in_place
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import TRACING, Graph, trace
 from ppl_vae.inference.compilation.tracing.noise import is_random
+from ppl_vae.inference.compilation.tracing.sharing import share_memory
 from ppl_vae.inference.compilation.tracing.undo import undone
 from ppl_vae.inference.compilation.tracing.watch import Watch
 
@@ -92,6 +93,8 @@ class Stepper:
             graph = self._try(arguments, list(trials or [own]), device)
         self.trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
         self.graph: Graph = graph
+        if share_memory(self.trained, [*parameters, *graph.captured]):
+            raise UntraceableError("a parameter shares its memory with another tensor")
         self._chunks: dict[tuple[int, bool, bool], Chunk] = {}
         self._bind()
         self._num_steps = self._num_uncompiled = 0
