@@ -395,4 +395,4 @@ def test_particles_are_those_of_a_named_estimator(run, tmp_path):
     result = run(*words, "--elbo", "iwae", "--device", "cpu")
     assert result.exit_code == 0, result.output
     settings = json.loads((tmp_path / "config.json").read_text())
-    assert (settings["elbo"], settings["num_particles"]) == ("TraceIWAE_ELBO", 2)
+    assert (settings["elbo"], settings["num_particles"]) == ("iwae", 2)
