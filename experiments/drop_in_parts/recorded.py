@@ -57,6 +57,20 @@ class Recorded(BASE):
 def install() -> None:
     """Put the class in Pyro's place, before any program imports it."""
     pyro.infer.SVI = pyro.infer.svi.SVI = Recorded
+    if "DROP_IN_PLAIN" in os.environ:
+        for name in ("Trace_ELBO", "TraceGraph_ELBO", "TraceEnum_ELBO", "TraceMeanField_ELBO"):
+            setattr(pyro.infer, f"Jit{name}", _without_jit(getattr(pyro.infer, name)))
+
+
+def _without_jit(cls: Any) -> Any:  # noqa: ANN401
+    """Return an estimator that takes, and leaves out, what its twin under torch.jit takes."""
+
+    def start(self: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        for name in ("ignore_jit_warnings", "jit_options"):
+            options.pop(name, None)
+        cls.__init__(self, *args, **options)
+
+    return type(f"Jit{cls.__name__}", (cls,), {"__init__": start})  # tests are named by it
 
 
 def _total(loss: Any) -> float:  # noqa: ANN401
