@@ -72,5 +72,5 @@ def test_what_shares_memory():
     assert share_memory([x[2:3]], [x])
     assert not share_memory([x[:3], x[3:]], [x[:0]])
     assert not share_memory([x[:3]], [x[3:], x[4:]])
-    assert not share_memory([x], [x])
+    assert not share_memory([x, x], [x])
     assert not share_memory([], [x, x[1:]])

@@ -10,12 +10,11 @@ from torch import Tensor
 def share_memory(changed: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     """Return whether a tensor that is changed overlaps another one of either list in memory.
 
-    Views of one memory overlap here if their first and last bytes do.
+    A tensor may be listed twice. Views of one memory overlap here if their first and last bytes do.
     """
-    listed = {id(t) for t in changed}
-    spans = [(*_span(t), True) for t in changed]
-    spans += [(*_span(t), False) for t in others if id(t) not in listed]
-    spans.sort()
+    listed = {id(t): (*_span(t), False) for t in others}
+    listed |= {id(t): (*_span(t), True) for t in changed}
+    spans = sorted(listed.values())
     end, last_changed = -1, -1
     for first, last, is_changed in spans:
         if first < (end if is_changed else last_changed):
