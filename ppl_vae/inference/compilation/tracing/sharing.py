@@ -10,7 +10,7 @@ from torch import Tensor
 def share_memory(changed: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     """Return whether a tensor that is changed overlaps another one of either list in memory.
 
-    A tensor may be listed twice. Views of one memory overlap here if their first and last bytes do.
+    A tensor may be listed twice. Views overlap here if their first and last bytes do.
     """
     listed = {id(t): (*_span(t), False) for t in others}
     listed |= {id(t): (*_span(t), True) for t in changed}
