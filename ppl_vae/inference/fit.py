@@ -240,6 +240,7 @@ def fit(
     with reporter(num_epochs, show=shown) as report, rules.closing_logs():
         run = TrainingRun(epochs, objective, monitor, folder, [report, *rules.logs], seed, group)
         run.train(history, num_epochs)
+    updater.forget()
     if folder is not None:
         with seeded(derive(seed, "pictures"), pair.device):
             draw_run(folder.path, subject, test if test is not None else train, history)

@@ -260,3 +260,16 @@ def test_nothing_is_read_from_the_device_within_an_epoch(elbo, vae, data):
             step.gradient(x)
             step.apply()
     assert all(p.isfinite().all() for p in vae.parameters())
+
+
+def test_pyros_store_keeps_no_pair_but_for_pyros_optimisers(data):
+    """Every pair that was ever trained would stay in memory."""
+    pyro.clear_param_store()
+    kept = pyro.param("kept", torch.tensor(1.0))
+    pair = BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(4,), seed=0)
+    pair.decoder.again = pair.encoder.net[0]  # a parameter with two names
+    quiet(pair, data, elbo="trace", num_epochs=1)
+    assert dict(pyro.get_param_store().items()) == {"kept": kept}
+    adam = Adam({"lr": 1e-3})
+    quiet(pair, data, elbo="trace", num_epochs=1, optimizer=adam)
+    assert len(adam.get_state()) == len(list(pair.parameters()))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from math import nan
 from typing import Any
 
+import pyro
 import torch
 from pyro.optim import PyroOptim
 from pyro.optim.lr_scheduler import PyroLRScheduler
@@ -92,6 +93,19 @@ class Updater:
             self._schedule.step(-elbo)
         elif self._schedule is not None and not self.each_step:
             self._schedule.step()
+
+    def forget(self) -> None:
+        """Take the pair's parameters out of Pyro's store, which would keep them for ever.
+
+        They stay where a Pyro optimiser has the state of each under its name there.
+        """
+        store: Any = pyro.get_param_store()
+        prefix = f"{self._pair.param_prefix}$$$"
+        if isinstance(self.optimizer, Optimizer):
+            # Not by `del`, which raises where one parameter has two names.
+            for name in [name for name in store.keys() if name.startswith(prefix)]:
+                store._param_to_name.pop(store._params.pop(name), None)
+                store._constraints.pop(name, None)
 
     def _tell_schedule(self) -> None:
         # A compiled step takes the optimiser's place, and torch would warn of a first step missed.
