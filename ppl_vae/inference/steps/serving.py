@@ -19,7 +19,7 @@ def serving(
 ) -> ELBO:
     """Return the estimator, chosen if none is named.
 
-    The particles of one that is named, or chosen, are drawn together where the pair allows it.
+    The particles of one that is named are drawn together where the pair allows it.
 
     Raises:
         NotImplementedError: it cannot be right for the pair.
@@ -27,7 +27,8 @@ def serving(
     twin = copy.deepcopy(pair)  # a look may move running statistics on
     program = Program(twin.model, twin.guide, (x,), {})
     with leaving_no_params():
-        named = choose(program) if elbo is None else elbo
-        made = elbos.make(named, num_particles=num_particles)
+        if elbo is None:
+            return elbos.make(choose(program))
+        made = elbos.make(elbo, num_particles=num_particles)
         require_served(made, program)
-        return vectorised(made, program) if isinstance(named, str) else made
+        return vectorised(made, program) if isinstance(elbo, str) else made
