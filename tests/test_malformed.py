@@ -16,6 +16,7 @@ from ppl_vae import (
     SemiSupervisedVAE,
     active_units,
     check_kl,
+    compare_elbos,
     evaluate,
     expectation,
     fit,
@@ -53,6 +54,24 @@ def linear():
             "alpha as a number; got ndarray",
         ),
         (lambda: HierarchicalVAE((1, 2, 2), 3), "latent_dims as a list of sizes; got int"),
+        (lambda: HierarchicalVAE((1, 2, 2), likelihood=None), "a likelihood; got None"),
+        (
+            lambda: BernoulliVAE((1, 2, 2), sees_mask=torch.zeros(3)),
+            "sees_mask as True or False; got Tensor",
+        ),
+        (lambda: compare_elbos(linear(), X, 7), "estimators as names; got int"),
+        (lambda: log_evidence(linear(), X, progress="yes"), "progress as a function; got str"),
+        (lambda: log_evidence(linear(), X, plate=5.0), "plate as a name; got float"),
+        (lambda: log_evidence(linear(), X, split=torch.zeros(0)), "split as a name or None"),
+        (lambda: evaluate(linear(), X, device=b"\xfa"), "device as 'auto', 'cpu' or a GPU"),
+        (
+            lambda: fit(linear(), X, compile=torch.zeros(3).numpy(), progress=False),
+            "compile as 'auto', True or False",
+        ),
+        (
+            lambda: check_kl(lambda q, p: q.loc, NORMAL, NORMAL, reduction=torch.zeros(3)),
+            "reduction as one of mean, sum, none",
+        ),
         (
             lambda: pair_from_modules(
                 nn.Linear(4, 2), nn.Linear(1, 4), latent_dim=1, image_shape=4
@@ -72,7 +91,7 @@ def linear():
     ],
 )
 def test_another_kind_is_named(call, words):
-    with pytest.raises(TypeError, match=f"expected {words}"):
+    with pytest.raises((TypeError, ValueError), match=f"expected {words}"):
         call()
 
 
