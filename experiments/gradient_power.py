@@ -184,7 +184,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
     for i, (noise, colour) in enumerate(zip(NOISES, plots.COLOURS, strict=False)):
         some = (table.noise == noise).to_numpy()
-        height = table.kind[some].map(kinds.index) + 0.2 * (2 * i - 1) + jitter[some]
+        place = np.array([kinds.index(k) for k in table.kind[some]])
+        height = place + 0.2 * (2 * i - 1) + jitter[some]
         ax.scatter(table.z[some].clip(0.5, 50), height, s=8, color=colour, label=noise)
     ax.axvline(LIMIT, color="grey", lw=1, ls=":")
     ax.set_yticks(range(len(kinds)), kinds)

@@ -50,7 +50,7 @@ def sized(size: str, value: int, *, smoke: bool) -> System:
     """Return the Bernoulli VAE with z 2 and batch 100, one of its sizes changed."""
     shape, hidden = ((1, 8, 8), (32,)) if smoke else ((1, 28, 28), (256, 128))
     latent_dim = value if size == "latents" else 2
-    system = replace(SYSTEMS[1], name=f"bernoulli, {size} {value}")
+    system = replace(SYSTEMS["bernoulli, z 2"], name=f"bernoulli, {size} {value}")
     system.make = lambda: BernoulliVAE(shape, latent_dim=latent_dim, hidden=hidden, seed=0)
     if size == "batch size":
         return replace(system, batch_size=value)

@@ -65,7 +65,7 @@ class Data:
         )
 
 
-SYSTEMS = [
+_SYSTEMS = [
     System("toy", ExponentialNormal, 1, "trace", None),
     System("bernoulli, z 2", lambda: BernoulliVAE(latent_dim=2, seed=0), 100),
     System("bernoulli, z 50", lambda: BernoulliVAE(latent_dim=50, hidden=(400,), seed=0), 256),
@@ -73,3 +73,4 @@ SYSTEMS = [
     System("conv gaussian", lambda: ConvGaussianVAE(seed=0), 256, binarize="none"),
     System("hierarchical", lambda: HierarchicalVAE(seed=0), 100, "trace"),
 ]
+SYSTEMS = {system.name: system for system in _SYSTEMS}
