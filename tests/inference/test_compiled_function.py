@@ -1,12 +1,16 @@
 """A compiled function, which other parts use, draws as the function does."""
 
+import linecache
+
 import pyro
 import pytest
 import torch
 from parameters import equal
 from pyro.infer import Trace_ELBO
+from torch.fx import graph_module
 
 from ppl_vae.inference import UntraceableError, compiled
+from ppl_vae.inference.compilation.inductor.lowering import BACKENDS
 from ppl_vae.inference.steps.deferred import deferred
 
 
@@ -30,3 +34,16 @@ def test_a_compiled_function_draws_as_the_function_does(pair, x):
         compiled(lambda x: [x * x.sum().item()], [x], backend="eager")
     with pytest.raises(ValueError, match="backend as one of"):
         compiled(gradient, [x], backend="jax")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiling_leaves_no_source_in_memory(backend):
+    """PyTorch keeps the text of a graph until the process ends, and a long one compiles often."""
+    texts = graph_module._loader.eval_cache
+    torch.fx.symbolic_trace(torch.nn.Linear(2, 2))
+    before = dict(texts)
+    assert before
+    made = compiled(lambda x: [x.exp() + torch.randn(2)], [torch.ones(2)], backend=backend)
+    assert len(made(torch.ones(2))) == 1
+    assert texts == before
+    assert not [name for name in linecache.cache if "eval_with_key" in name and name not in texts]

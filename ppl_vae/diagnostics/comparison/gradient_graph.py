@@ -13,6 +13,7 @@ from ppl_vae.diagnostics.comparison.gradient_rows import Dense, Product, Rows
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import trace
 from ppl_vae.inference.compilation.tracing.noise import Draw
+from ppl_vae.inference.compilation.tracing.recording import recording
 from ppl_vae.seeding import reseed
 
 aten = torch.ops.aten
@@ -43,6 +44,7 @@ class GradientGraph:
             distributions whose parameters are computed (a Gamma, a Bernoulli).
     """
 
+    @recording()
     def __init__(
         self,
         run: Callable[[], list[Tensor]],

@@ -21,8 +21,9 @@ from ppl_vae.inference.compilation.optimizers.update_graph import Updates
 from ppl_vae.inference.compilation.optimizers.updates import slots, step_alone
 from ppl_vae.inference.compilation.tracing.assignment import assigned_in_place
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
-from ppl_vae.inference.compilation.tracing.graph import TRACING, Graph, trace
+from ppl_vae.inference.compilation.tracing.graph import Graph, trace
 from ppl_vae.inference.compilation.tracing.noise import is_random
+from ppl_vae.inference.compilation.tracing.recording import TRACING
 from ppl_vae.inference.compilation.tracing.sharing import share_memory
 from ppl_vae.inference.compilation.tracing.undo import undone
 from ppl_vae.inference.compilation.tracing.watch import Watch
@@ -104,10 +105,8 @@ class Stepper:
 
     def _bind(self) -> None:
         found = None if self._between else slots(self._optimizer, self.trained)
-        held = [slot.parameter for slot in found or []]
-        if found is not None and len(held) != len(self.trained):
-            found = None
-        self.updates = Updates(found) if found else None
+        whole = found is not None and len(found) == len(self.trained)
+        self.updates = Updates(found) if found and whole else None
 
     def is_current(self) -> str | None:
         """Return why the graph no longer stands for the program, or None."""

@@ -22,7 +22,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from ppl_vae import checks
 from ppl_vae.inference.compilation.inductor.whole import leave_whole
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
-from ppl_vae.inference.compilation.tracing.graph import TRACING, trace
+from ppl_vae.inference.compilation.tracing.graph import trace
+from ppl_vae.inference.compilation.tracing.recording import recording
 
 log = getLogger("ppl_vae.inference")
 
@@ -42,6 +43,7 @@ def can_compile(device: torch.device) -> bool:
     return any(map(shutil.which, [chosen] if chosen else ["g++", "clang++", "cl"]))
 
 
+@recording()
 def lower(
     function: Callable[..., Any], inputs: Tensors, *, name: str = "a function"
 ) -> Callable[[list[Tensor]], Tensors]:
@@ -64,7 +66,7 @@ def lower(
         raise UntraceableError(f"{missing} was found")
     began = time.perf_counter()
     try:
-        with TRACING, torch.no_grad(), warnings.catch_warnings(), _without_a_word_on_cuda():
+        with torch.no_grad(), warnings.catch_warnings(), _without_a_word_on_cuda():
             from torch._inductor.compile_fx import compile_fx
 
             warnings.simplefilter("ignore")

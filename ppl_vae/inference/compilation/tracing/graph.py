@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +19,9 @@ from ppl_vae.inference.compilation.tracing.constants import (
     WholeNumbers,
 )
 from ppl_vae.inference.compilation.tracing.noise import Draw, lift_draws
+from ppl_vae.inference.compilation.tracing.recording import recording
 
 aten = torch.ops.aten
-
-# Pyro's handlers, its param store and the settings that tracing changes belong to the process.
-TRACING = threading.RLock()
 
 
 @dataclass
@@ -63,6 +60,7 @@ class Graph:
         return list(results[: self.num_results])
 
 
+@recording()
 def trace(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> Graph:
     """Run a function once and record every operation on tensors.
 
@@ -81,7 +79,7 @@ def trace(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -
             recorded.
     """
     try:
-        with TRACING, ReadingConstants() as reading:
+        with ReadingConstants() as reading:
             recorded = make_fx(
                 lambda *given: tuple(function(*given)), decomposition_table=_MARKED
             )(*inputs)
@@ -99,7 +97,7 @@ def trace(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -
     graph = Graph(recorded, captured, [], len(inputs), len(_results(recorded)))
     if _writes_to_inputs(recorded):
         given = [t.detach() for t in (*inputs, *captured)]
-        with TRACING, torch.no_grad():
+        with torch.no_grad():
             graph.module = make_fx(functionalize(recorded, remove="mutations"))(*given)
         graph.changed = _changes_as_results(graph.module)
     graph.kept = reading.kept
