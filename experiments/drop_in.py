@@ -76,11 +76,9 @@ def main(
         folder = Path(name)
         if examples and pyro is not None:
             shutil.copytree(pyro / "examples", folder / "examples")
-            rows, table = [], pd.DataFrame({"result": []})
+            table = pd.DataFrame({"result": []})
             for row in of_examples(folder, backend, only):
-                rows.append(row)
-                table = pd.DataFrame(rows).round(1)
-                table.to_csv(out / "examples.csv", index=False)  # what there is, if it ends early
+                table = added(out / "examples.csv", [row], by="example")
             print(table.to_string(index=False))
             raise typer.Exit(int(bool((table["result"] == "different").any())))
         if smoke or pyro is None:
@@ -91,7 +89,8 @@ def main(
             shutil.copytree(pyro / "tests", folder / "tests")
             files = [each for each in FILES if only in each]
         for file in files:
-            tests = added(out / "tests.csv", of_tests(folder, file, backend, select, jobs))
+            rows = of_tests(folder, file, backend, select, jobs)
+            tests = added(out / "tests.csv", rows, by="file")
             summary(tests).to_csv(out / "drop_in.csv", index=False)
     print(summary(tests).to_string(index=False))
     print(tests[tests.kind == "by Pyro"].why.value_counts().to_string())
@@ -99,14 +98,14 @@ def main(
     raise typer.Exit(int(bool((tests["result"] == "different").any())))
 
 
-def added(path: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the table at `path` with the rows of a file in the place of its former ones."""
-    tests = pd.DataFrame(rows)
+def added(path: Path, rows: list[dict[str, Any]], by: str) -> pd.DataFrame:
+    """Return the table at `path`, the rows of the same file or script replaced."""
+    table = pd.DataFrame(rows).round(2)
     if path.exists():
         before = pd.read_csv(path, keep_default_na=False, na_values={"pyro ms": "", "ours ms": ""})
-        tests = pd.concat([before[~before.file.isin(tests.file)], tests], ignore_index=True)
-    tests.to_csv(path, index=False)
-    return tests
+        table = pd.concat([before[~before[by].isin(table[by])], table], ignore_index=True)
+    table.to_csv(path, index=False)
+    return table
 
 
 def draw(tests: pd.DataFrame, path: Path) -> None:

@@ -46,7 +46,9 @@ def main(
     peak = products_per_second(device)
     print(f"{torch.get_num_threads()} threads; one large matrix product: {peak / 1e9:.0f} GFLOP/s")
     found = []
-    for system in [s for s in SYSTEMS.values() if rows in s.name and (s.name == "toy" or not smoke)]:
+    for system in [
+        s for s in SYSTEMS.values() if rows in s.name and (s.name == "toy" or not smoke)
+    ]:
         data = system.data(device, data_dir)
         ways, gaps = ways_of(system, data, device, backend, seed)
         peak = max(peak, products_per_second(device))  # another process may have been busy

@@ -84,7 +84,8 @@ def of_examples(folder: Path, backend: str, only: str) -> Iterator[dict[str, Any
         print(row["example"], row["result"], row["kind"], row["why"], flush=True)
         yield row
     for name in sorted(name for name in reasons if only in name):
-        yield {"example": name, "result": "not run", "why": reasons[name]}
+        row = compared(MISSING, MISSING)
+        yield {"example": name, **row, "outcome": "", "result": "not run", "why": reasons[name]}
 
 
 def run_example(folder: Path, command: str, backend: str) -> dict[str, Any]:
