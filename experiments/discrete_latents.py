@@ -16,44 +16,19 @@ function only (1 - p) f(1) + p f(0): it wins where that happens to be near 0.
 
 from __future__ import annotations
 
-import functools
 import math
-import time
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import torch
 import typer
 from discrete_parts.one_bit_map import dots, draw_map
-from matplotlib.lines import Line2D
-from torch import Tensor
+from discrete_parts.pictures import ESTIMATORS, draw_curves, draw_noise
+from discrete_parts.training import BATCH_SIZE, PAIRS, examples, trained, untrained, warm_up
 
-from ppl_vae import (
-    BinaryLatentVAE,
-    compare_elbos,
-    fit,
-    load,
-    load_pair,
-    log_evidence,
-    plots,
-    seeded,
-)
-from ppl_vae.elbos import make
+from ppl_vae import compare_elbos, load_pair
 
-ESTIMATORS = {
-    "trace": plots.RED,
-    "leave-one-out": plots.BLUE,
-    "disarm": plots.GREEN,
-    "vimco": plots.ORANGE,
-    "straight-through": "#CC79A7",
-    "reweighted-wake-sleep": "#56B4E9",
-    "exact": "#000000",
-}
-PAIRS = {"8 bits": (8, ()), "linear": (200, ()), "non-linear": (200, (200, 200))}
-BATCH_SIZE, EVIDENCE_EXAMPLES = 50, 500
-LEARNING_RATES = {"digits": 3e-3, "mnist": 1e-4}  # MNIST's is that of the papers
 WITHIN = 0.5  # nats of the best ELBO: the goal whose time is measured
 
 
@@ -108,126 +83,6 @@ def serving(pair: str) -> list[str]:
     return [name for name in ESTIMATORS if name != "exact" or pair == "8 bits"]
 
 
-def examples(data: str, split: str, data_dir: Path | None) -> Tensor:
-    """Return images, binarised once."""
-    found = load(data, split=split, data_dir=data_dir, binarize="static")
-    with seeded(0):
-        return found.batch(slice(None))
-
-
-def untrained(name: str, image_shape: tuple[int, ...], seed: int) -> BinaryLatentVAE:
-    """Return a pair as its training begins."""
-    latent_dim, hidden = PAIRS[name]
-    return BinaryLatentVAE(image_shape, latent_dim, hidden, seed=seed)
-
-
-def warm_up(device: str) -> None:
-    """Take a few steps, so that what is done once counts for no estimator."""
-    x = examples("digits", "test", None)
-    options = {"num_epochs": 1, "compile": False, "progress": False, "device": device}
-    fit(untrained("8 bits", tuple(x.shape[1:]), 0), x, **options)
-
-
-# Training
-
-
-def trained(
-    name: str,
-    estimator: str,
-    data: str,
-    folder: Path,
-    *,
-    epochs: int,
-    seed: int,
-    data_dir: Path | None,
-    device: str,
-) -> pd.DataFrame:
-    """Train by one estimator; return ELBO and seconds after every epoch."""
-    test = examples(data, "test", data_dir)
-    pair = untrained(name, tuple(test.shape[1:]), seed)
-    path = folder / "curve.csv"
-    resume = (folder / "checkpoint.safetensors").exists()
-    if resume:
-        rows = pd.read_csv(path).to_dict("records")
-    else:
-        rows = [{"epoch": 0, "seconds": 0.0, "elbo": mean_elbo(pair, test, seed)}]
-    clock = Clock(rows[-1]["seconds"])
-
-    def look(epoch: int, _: object) -> None:
-        spent = clock.read(pair.device)
-        del rows[epoch:]
-        elbo = mean_elbo(pair, test, seed)
-        rows.append({"epoch": epoch, "seconds": round(spent, 3), "elbo": round(elbo, 3)})
-        pd.DataFrame(rows).to_csv(path, index=False)
-        clock.start(pair.device)
-
-    if len(rows) > epochs:
-        pair = load_pair(folder)
-    else:
-        train = load(data, split="train", data_dir=data_dir, binarize="dynamic")
-        rate = LEARNING_RATES[data]
-        clock.start(pair.device)
-        fit(
-            pair,
-            train,
-            elbo=estimator,
-            optimizer=functools.partial(torch.optim.Adam, lr=rate),
-            num_epochs=epochs,
-            batch_size=BATCH_SIZE,
-            device=device,
-            compile=False,
-            seed=seed,
-            run_dir=folder,
-            resume=resume,
-            progress=False,
-            log=(look,),
-        )
-    curve = pd.DataFrame(rows)
-    samples = 1000 if epochs > 1 else 100
-    evidence = log_evidence(pair, test[:EVIDENCE_EXAMPLES], num_samples=samples, device=device)
-    curve["log evidence"] = math.nan
-    curve.loc[curve.index[-1], "log evidence"] = round(evidence.average.mean, 3)
-    return curve
-
-
-class Clock:
-    """Seconds of training: of the processor, so that other work on it does not count.
-
-    Args:
-        seconds: that were spent before.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._started = seconds, 0.0
-
-    def start(self, device: torch.device) -> None:
-        """Go on."""
-        self._started = self._now(device)
-
-    def read(self, device: torch.device) -> float:
-        """Stop, and return the seconds so far."""
-        self._seconds += self._now(device) - self._started
-        return self._seconds
-
-    @staticmethod
-    def _now(device: torch.device) -> float:
-        if device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-
-@torch.no_grad()
-def mean_elbo(pair: BinaryLatentVAE, x: Tensor, seed: int) -> float:
-    """Return the ELBO per image: exact for few bits, else by ten draws an image."""
-    x = x.to(pair.device)
-    if pair.exact is not None:
-        return float(torch.cat([pair.exact.elbo(part) for part in x.split(100)]).mean())
-    with seeded(seed, pair.device):
-        loss = make("trace", num_particles=10).loss(pair.model, pair.guide, x)
-    return -loss / len(x)
-
-
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Return the ELBO after equal times, the time to a common goal, and the last ELBO."""
     rows = []
@@ -256,9 +111,6 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-# Gradients
 
 
 def noise(
@@ -297,72 +149,6 @@ def noise(
                     }
                 )
     return rows
-
-
-# One bit
-
-
-def draw_curves(table: pd.DataFrame, path: Path) -> None:
-    """Draw the test ELBO over the seconds of training, a panel for each pair."""
-    names = list(table.pair.unique())
-    figure, axes = plots.subplots(1, len(names), size=(4.2, 3.9))
-    for ax, name in zip(axes[0], names, strict=True):
-        of_pair = table[table.pair == name]
-        for (estimator, seed), run in of_pair.groupby(["estimator", "seed"], sort=False):
-            first = seed == of_pair.seed.min()
-            later = run[run.epoch > 0]
-            ax.plot(
-                later.seconds,
-                later.elbo,
-                color=ESTIMATORS[estimator],
-                linewidth=1.2,
-                alpha=1.0 if first else 0.5,
-                label=estimator if first else None,
-            )
-        shown = of_pair[of_pair.epoch > 0].elbo
-        ax.set_ylim(max(shown.max() - 8, shown.min() - 0.5), shown.max() + 0.5)
-        ax.set_xscale("log")
-        ax.set(title=name, xlabel="seconds of training")
-    axes[0, 0].set_ylabel("ELBO of test images [nats]")
-    handles = {h.get_label(): h for ax in axes[0] for h in ax.get_legend_handles_labels()[0]}
-    figure.legend(
-        handles=list(handles.values()), loc="outside lower center", ncols=4, frameon=False
-    )
-    figure.savefig(path, dpi=plots.DPI)
-
-
-def draw_noise(table: pd.DataFrame, path: Path) -> None:
-    """Draw variance times time of the encoder's gradient, at both states."""
-    names = list(table.pair.unique())
-    figure, axes = plots.subplots(1, len(names), size=(4.2, 3.4))
-    for ax, name in zip(axes[0], names, strict=True):
-        rows = table[(table.pair == name) & (table.group == "encoder")]
-        rows = rows[rows.variance > 0]
-        places = {estimator: n for n, estimator in enumerate(reversed(ESTIMATORS))}
-        for state, marker in (("untrained", "o"), ("trained", "s")):
-            own = rows[rows.state == state]
-            for estimator, value in zip(own.estimator, own["variance x time"], strict=True):
-                face = ESTIMATORS[estimator] if state == "trained" else "white"
-                ax.plot(
-                    value,
-                    places[estimator],
-                    marker,
-                    color=ESTIMATORS[estimator],
-                    markerfacecolor=face,
-                    markersize=8,
-                )
-        ax.set_yticks(list(places.values()), list(places) if ax is axes[0, 0] else [])
-        ax.set_ylim(-0.5, len(places) - 0.5)
-        ax.set_xscale("log")
-        ax.set(title=name, xlabel="encoder: variance x seconds")
-        ax.grid(axis="x", alpha=0.3)
-    style = {"linestyle": "", "color": "black", "markersize": 8}
-    handles = [
-        Line2D([], [], marker="o", markerfacecolor="white", label="untrained", **style),
-        Line2D([], [], marker="s", label="trained", **style),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
-    figure.savefig(path, dpi=plots.DPI)
 
 
 if __name__ == "__main__":
