@@ -12,8 +12,9 @@ from ppl_vae.batch import BatchLike, Data
 from ppl_vae.diagnostics.calibration.examples import examples_like, in_turn
 from ppl_vae.diagnostics.calibration.ranks import GuideDraws
 from ppl_vae.diagnostics.calibration.result import Calibration
-from ppl_vae.diagnostics.calibration.simulation import Simulator
 from ppl_vae.diagnostics.evidence.subject import prepared
+from ppl_vae.diagnostics.simulation import Simulator
+from ppl_vae.elbos.sites.traces import latent_sites
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, reseed
@@ -113,8 +114,8 @@ def calibration(
         parts: list[dict[str, Tensor]] = []
         for index, block in enumerate(_blocks(x, draws, num_simulations, num_draws)):
             reseed(derive(number, "simulate", index), subject.device)
-            simulated, truth = simulator.draw(block)
-            parts.append(draws.ranks(simulated, truth, num_draws))
+            simulated, trace = simulator.draw(block)
+            parts.append(draws.ranks(simulated, latent_sites(trace), num_draws))
     ranks = {name: torch.cat([part[name] for part in parts]).cpu() for name in draws.sites}
     return Calibration.of(subject.name, ranks, num_draws)
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.diagnostics.calibration.simulation import tensors
 from ppl_vae.diagnostics.evidence.density.layout import Layout
 from ppl_vae.diagnostics.evidence.density.particles import Run
+from ppl_vae.diagnostics.simulation import tensors
 from ppl_vae.elbos.sites.closed_kl import base
 from ppl_vae.elbos.sites.draws import Given
 from ppl_vae.elbos.sites.traces import Site, check_sites, density_sites, latent_sites

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from pyro import poutine
-from pyro.distributions import MaskedDistribution
-from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
@@ -21,14 +18,11 @@ from ppl_vae.diagnostics.evidence.annealing.annealed import (
     split,
 )
 from ppl_vae.diagnostics.evidence.density.log_joint import LogJoint
-from ppl_vae.diagnostics.evidence.density.particles import Particles
 from ppl_vae.diagnostics.evidence.importance_weights import summarise
 from ppl_vae.diagnostics.evidence.log_evidence import DEFAULT_BYTES
 from ppl_vae.diagnostics.evidence.result import Evidence, Source, cast, gap_between, joined
 from ppl_vae.diagnostics.evidence.subject import prepared
-from ppl_vae.drawing import drawing
-from ppl_vae.elbos.sites.closed_kl import layers
-from ppl_vae.elbos.sites.traces import density_sites
+from ppl_vae.diagnostics.simulation import Simulator
 from ppl_vae.functions import Functions
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, reseed
@@ -105,7 +99,8 @@ def bidirectional_evidence(
     Raises:
         TypeError: as `log_evidence`.
         ValueError: as `log_evidence`.
-        NotImplementedError: as `log_evidence` by ``ais``; or a model with several observed sites.
+        NotImplementedError: as `log_evidence` by ``ais``; or the model observes nothing, or what
+            is no tensor of the batch as it is.
 
     Source:
         Grosse, Ghahramani and Adams, Sandwiching the marginal likelihood using bidirectional
@@ -126,8 +121,12 @@ def bidirectional_evidence(
         (blank,) = subject.chunks()
         particles = subject.particles(plate)
         check_supports(particles, blank)
-        reseed(derive(number, "simulate"), subject.device)
-        x, draw = _simulated(particles, blank)
+        with torch.no_grad():
+            simulator = Simulator.of(particles.model, blank)
+            reseed(derive(number, "simulate"), subject.device)
+            # As one particle, so that the latents have the dimension that the densities expect.
+            with particles.batched(1):
+                x, draw = simulator.draw(blank)
         joint = LogJoint(particles, x)
         u = joint.unconstrained(draw)
         lower, upper, first = [], [], 0
@@ -143,52 +142,3 @@ def bidirectional_evidence(
             upper.append(replace(weights, mean=-weights.mean))
     bounds = (cast(joined(parts), subject.dtype, x.device, _SOURCE) for parts in (lower, upper))
     return BidirectionalEvidence(x, *bounds)
-
-
-@torch.no_grad()
-def _simulated(particles: Particles, like: Data) -> tuple[Data, Any]:
-    """Return data in the shape of `like` drawn from the model, and the trace that made them."""
-    scored = density_sites(poutine.trace(particles.model).get_trace(like))
-    observed = {name: site for name, site in scored.items() if site["is_observed"]}
-    if len(observed) != 1:
-        raise NotImplementedError(
-            checks.message(
-                "a model with one observed site",
-                f"{len(observed)}: {', '.join(map(repr, observed))}",
-                "Draw the data from one distribution.",
-            )
-        )
-    # As one particle, so that the latents have the dimension that the densities expect.
-    with particles.batched(1):
-        trace: Any = poutine.trace(drawing(particles.model)).get_trace(like)
-    ((name, site),) = observed.items()
-    drawn = trace.nodes[name]["value"]
-
-    def replaced(entry: Tensor) -> Tensor:
-        return drawn.reshape(entry.shape).to(entry.dtype)
-
-    if isinstance(like, Tensor):
-        return replaced(like), trace
-    places = [entry for entry in like.tensors if _is_observed(entry, site)]
-    if len(places) != 1:
-        raise checks.not_implemented(
-            "one entry of the batch to be what the model observes, as it is",
-            f"{len(places)} of {like!r}",
-            "Observe an argument of the program itself.",
-        )
-    return like.map(lambda entry: replaced(entry) if entry is places[0] else entry), trace
-
-
-def _is_observed(entry: Tensor, site: dict[str, Any]) -> bool:
-    """Return whether a model observes an entry of its batch, but for what masks hide."""
-    value, fn = site["value"], site["fn"]
-    if entry.numel() != value.numel():
-        return False
-    same = entry.reshape(value.shape) == value
-    masked = [each for each in layers(fn) if isinstance(each, MaskedDistribution)]
-    masks = [(site["mask"], fn), *((each._mask, each.base_dist) for each in masked)]
-    for mask, scored in masks:
-        if mask is not None:
-            shown = torch.as_tensor(mask, device=value.device)
-            same = same | ~shown[(..., *[None] * len(scored.event_shape))]
-    return bool(same.all())

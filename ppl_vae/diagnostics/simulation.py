@@ -8,12 +8,14 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
 from ppl_vae.diagnostics.evidence.density.particles import Run
 from ppl_vae.drawing import drawing
+from ppl_vae.elbos.sites.closed_kl import layers
 from ppl_vae.elbos.sites.traces import Site, density_sites, latent_sites
 
 
@@ -55,23 +57,24 @@ class Simulator:
             candidates = [
                 number
                 for number, entry in enumerate(tensors(like))
-                if _is_observed(entry, site["value"])
+                if number not in places.values()
+                and _is_observed(entry, site)
                 and _gives_back(model, like, number, value, site)
             ]
             if len(candidates) != 1:
                 raise checks.not_implemented(
-                    f"site {name!r} to observe one tensor of the batch, as it is",
+                    f"site {name!r} to observe one tensor of the batch, as it is and alone",
                     f"{len(candidates)} tensors of which it gives back what is drawn",
                     "Observe an argument of the program itself.",
                 )
             places[name] = candidates[0]
         return cls(model, places)
 
-    def draw(self, like: Data) -> tuple[Data, dict[str, Site]]:
-        """Return data in the shape of `like`, and by name the sites that made them."""
+    def draw(self, like: Data) -> tuple[Data, Any]:
+        """Return data in the shape of `like`, and the trace that made them."""
         trace: Any = poutine.trace(drawing(self.model)).get_trace(like)
         values = {number: trace.nodes[name]["value"] for name, number in self.places.items()}
-        return _replaced(like, values), latent_sites(trace)
+        return _replaced(like, values), trace
 
 
 def tensors(batch: Data) -> list[Tensor]:
@@ -93,11 +96,18 @@ def _replaced(like: Data, values: dict[int, Tensor]) -> Data:
     return like.map(lambda entry: of(next(numbers), entry))
 
 
-def _is_observed(entry: Tensor, value: Tensor) -> bool:
-    """Return whether a tensor has the values of an observed site, wherever it shows any."""
+def _is_observed(entry: Tensor, site: Site) -> bool:
+    """Return whether a tensor has the values of an observed site, but for what masks hide."""
+    value, fn = site["value"], site["fn"]
     if entry.numel() != value.numel():
         return False
-    same = (entry.flatten() == value.flatten()) | (value.flatten() == 0)
+    same = entry.reshape(value.shape) == value
+    masked = [each for each in layers(fn) if isinstance(each, MaskedDistribution)]
+    masks = [(site["mask"], fn), *((each._mask, each.base_dist) for each in masked)]
+    for mask, scored in masks:
+        if mask is not None:
+            shown = torch.as_tensor(mask, device=value.device)
+            same = same | ~shown[(..., *[None] * len(scored.event_shape))]
     return bool(same.all())
 
 
