@@ -58,6 +58,7 @@ def main(
     select: Annotated[str, typer.Option(help="Tests that pytest's -k selects.")] = "",
     backend: Annotated[str, typer.Option(help="eager or inductor.")] = "eager",
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    steps: Annotated[int, typer.Option(help="That end a test if not 0; some take 25,000.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the smoke run; Pyro's tests set theirs.")] = 0,
     device: Annotated[str, typer.Option(help="Only cpu.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder for tables and pictures.")] = Path(
@@ -89,7 +90,7 @@ def main(
             shutil.copytree(pyro / "tests", folder / "tests")
             files = [each for each in FILES if only in each]
         for file in files:
-            rows = of_tests(folder, file, backend, select, jobs)
+            rows = of_tests(folder, file, backend, select, jobs, steps)
             tests = added(out / "tests.csv", rows, by="file")
             summary(tests).to_csv(out / "drop_in.csv", index=False)
     print(summary(tests).to_string(index=False))

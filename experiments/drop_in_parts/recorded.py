@@ -17,9 +17,14 @@ from ppl_vae import CompiledSVI
 BACKEND = os.environ["DROP_IN_BACKEND"]
 BASE: Any = pyro.infer.SVI if BACKEND == "pyro" else CompiledSVI
 OPTIONS = {} if BACKEND == "pyro" else {"backend": BACKEND}
+MOST_STEPS = int(os.environ.get("DROP_IN_STEPS", "0"))
 
 # What the program that runs has made, one entry an object.
 made: list[dict[str, Any]] = []
+
+
+class EnoughError(Exception):
+    """An object has taken as many steps as are compared."""
 
 
 class Recorded(BASE):
@@ -45,6 +50,8 @@ class Recorded(BASE):
         why = getattr(self, "why_eager", "")
         row["compiled"] += why is None
         row["why"] = "" if row["compiled"] else why
+        if len(row["losses"]) == MOST_STEPS:
+            raise EnoughError
         return loss
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from drop_in_parts.recorded import install, made
+from drop_in_parts.recorded import EnoughError, install, made
 
 ROWS = Path(os.environ["DROP_IN_ROWS"])
 
@@ -32,12 +32,11 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:  # noqa: 
         made.clear()
     if report.when != "call":
         return
-    row = {
-        "test": item.nodeid,
-        "outcome": "xfailed" if hasattr(report, "wasxfail") else report.outcome,
-        "error": call.excinfo.typename if call.excinfo else "",
-        "objects": made,
-    }
+    ended = "xfailed" if hasattr(report, "wasxfail") else report.outcome
+    error = call.excinfo.typename if call.excinfo else ""
+    if error == EnoughError.__name__:
+        ended, error = "enough steps", ""
+    row = {"test": item.nodeid, "outcome": ended, "error": error, "objects": made}
     with ROWS.open("a") as file:
         file.write(json.dumps(row) + "\n")
     made.clear()

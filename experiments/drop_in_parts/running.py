@@ -20,17 +20,19 @@ LONGEST = 900
 
 
 def of_tests(
-    folder: Path, file: str, backend: str, select: str, jobs: int
+    folder: Path, file: str, backend: str, select: str, jobs: int, steps: int
 ) -> list[dict[str, Any]]:
     """Return a row for each test of a file, run with Pyro's class and with ours.
 
     What differs is run with either class once more, with Pyro's estimators in the place of those
-    under torch.jit, which may draw two noises of one step in another order.
+    under torch.jit, which may draw two noises of one step in another order. A test ends when one
+    of its objects has taken so many steps, unless that is 0.
     """
 
     def both(*wanted: str, **options: bool) -> dict[str, dict[str, Any]]:
         theirs, ours = (
-            run(folder, each, select, jobs, *wanted, **options) for each in ("pyro", backend)
+            run(folder, each, select, jobs, steps, *wanted, **options)
+            for each in ("pyro", backend)
         )
         return {
             name: compared(theirs.get(name, MISSING), ours.get(name, MISSING))
@@ -51,13 +53,19 @@ def of_tests(
 
 
 def run(
-    folder: Path, backend: str, select: str, jobs: int, *wanted: str, plain: bool = False
+    folder: Path,
+    backend: str,
+    select: str,
+    jobs: int,
+    steps: int,
+    *wanted: str,
+    plain: bool = False,
 ) -> dict[str, Any]:
     """Run tests, or a file of them, in a process; return what they did, by their names."""
     rows = folder / f"{Path(wanted[0].partition('::')[0]).stem}-{backend}{'-plain' * plain}.jsonl"
     command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore", "-n", str(jobs)]
     command += ["-p", "drop_in_parts.recording", "-p", "no:cacheprovider", "-k", select, *wanted]
-    environment = surroundings(backend, rows)
+    environment = {**surroundings(backend, rows), "DROP_IN_STEPS": str(steps)}
     if plain:
         environment["DROP_IN_PLAIN"] = "1"
     subprocess.run(command, cwd=folder, env=environment, check=False, stdout=subprocess.DEVNULL)
