@@ -5,12 +5,13 @@
 Measured: the time of a step of `fit` in one process and in two with one thread each, of the same
 batch divided (strong) and of a batch for each (weak), turn and turn about, by the clock and by the
 processor's time in the first process, which other work on the machine changes less; bytes and time
-of the all-reduce that a step makes. On paper: the time of a step on N GPUs from stated speeds,
+of the all-reduce that a step makes; how far parameters are apart after 100 steps. On paper: the time of a step on N GPUs from stated speeds,
 without overlap of computation and communication.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import multiprocessing
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
@@ -55,6 +57,8 @@ def main(
     device: Annotated[str, typer.Option(help="cpu: two processes have no two GPUs here.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder for tables.")] = Path("out/many_processes"),
     rounds: Annotated[int, typer.Option(help="Runs of each, turn and turn about.")] = 3,
+    data: Annotated[str, typer.Option(help="On whose images runs are compared.")] = "digits",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of downloaded data.")] = None,
     *,
     smoke: Annotated[bool, typer.Option("--smoke", help="Seconds, one small system.")] = False,
 ) -> None:
@@ -76,6 +80,9 @@ def main(
     reduced = pd.DataFrame(in_processes(2, all_reduces, SIZES[: 2 if smoke else None]))
     reduced.to_csv(out / "all_reduce.csv", index=False)
     print(reduced.to_string(index=False))
+    alike = pd.DataFrame(differences(data, data_dir, seed, device, smoke=smoke))
+    alike.to_csv(out / "agreement.csv", index=False)
+    print(alike.to_string(index=False))
     paper = pd.DataFrame([on_paper(name, gpus) for name in MODELS for gpus in GPUS])
     paper.to_csv(out / "on_paper.csv", index=False)
     print(paper.to_string(index=False))
@@ -162,6 +169,56 @@ def train(name: str, times: int, seed: int, device: str, epochs: int) -> list[fl
         progress=False,
     )
     return optimizer.milliseconds()
+
+
+def differences(
+    data: str, data_dir: Path | None, seed: int, device: str, *, smoke: bool
+) -> list[dict[str, object]]:
+    """Return how far float32 parameters are from those of one process after 100 steps.
+
+    Beside it stands one process whose first parameters were rounded once more.
+    """
+    num_steps, rows = 10 if smoke else 100, []
+    x = load(data, data_dir=data_dir, binarize="static").batch(slice(None), dtype=torch.float32)
+    x = x[: 100 * num_steps]
+    for name in ("Adam", "SGD"):
+        one = in_processes(1, parameters_after, x, name, num_steps, seed, device, 0.0)
+        ways = {"2 processes": (2, 0.0), "4 processes": (4, 0.0), "1 process, rounded": (1, 6e-8)}
+        for way, (processes, rounded) in ways.items():
+            args = (x, name, num_steps, seed, device, rounded)
+            off = np.abs(np.subtract(in_processes(processes, parameters_after, *args), one))
+            row = {
+                "largest": f"{off.max():.1e}",
+                "over 1e-5": round(float((off > 1e-5).mean()), 2),
+            }
+            rows.append({"optimiser": name, "way": way, **row})
+    return rows
+
+
+def parameters_after(
+    x: torch.Tensor, optimizer: str, num_steps: int, seed: int, device: str, rounded: float
+) -> Any:  # noqa: ANN401
+    """Return a pair's parameters after so many steps, its first ones changed by this share."""
+    pair = BernoulliVAE(tuple(x.shape[1:]), latent_dim=20, hidden=(400, 400), seed=seed)
+    stream = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in pair.parameters():
+            signs = torch.randint(-1, 2, parameter.shape, generator=stream)
+            parameter.mul_(1 + rounded * signs)
+    rate = {"Adam": 1e-3, "SGD": 1e-4}[optimizer]
+    fit(
+        pair,
+        x,
+        elbo="trace-mean-field",
+        optimizer=functools.partial(getattr(torch.optim, optimizer), lr=rate),
+        num_epochs=-(-100 * num_steps // len(x)),
+        batch_size=100,
+        device=device,
+        compile=False,
+        seed=seed,
+        progress=False,
+    )
+    return torch.cat([p.detach().flatten() for p in pair.parameters()]).cpu().numpy()
 
 
 def row(name: str, way: str, found: dict[tuple[str, str], list[Any]]) -> dict[str, object]:

@@ -106,6 +106,7 @@ TABLES = {
     "docs/studies/speed.md": {"speed": speed},
     "docs/studies/many_processes.md": {
         "scaling": lambda: _csv("many_processes", "scaling.csv"),
+        "agreement": lambda: _csv("many_processes", "agreement.csv"),
         "all-reduce": lambda: _csv("many_processes", "all_reduce.csv"),
         "on-paper": lambda: _csv("many_processes", "on_paper.csv"),
     },
