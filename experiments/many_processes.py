@@ -5,8 +5,8 @@
 Measured: the time of a step of `fit` in one process and in two with one thread each, of the same
 batch divided (strong) and of a batch for each (weak), turn and turn about, by the clock and by the
 processor's time in the first process, which other work on the machine changes less; bytes and time
-of the all-reduce that a step makes; how far parameters are apart after 100 steps. On paper: the time of a step on N GPUs from stated speeds,
-without overlap of computation and communication.
+of the all-reduce that a step makes; how far parameters are apart after 100 steps. On paper: the
+time of a step on N GPUs from stated speeds, without overlap of computation and communication.
 """
 
 from __future__ import annotations
