@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ from ppl_vae.elbos.sites.traces import (
 )
 from ppl_vae.elbos.sites.wrong_kls import wrong_where
 
-# Pyro's estimators that silently leave out the score term of a draw without rsample.
+# Pyro's estimators that leave out the score term of a draw without rsample, or change it.
 _PATHWISE = (TraceMeanField_ELBO, RenyiELBO)
 # Those that hold every draw fixed.
 _BY_VALUES = (TraceScoreFunction_ELBO, TraceReweightedWakeSleep_ELBO)
@@ -98,12 +98,23 @@ def require_served(elbo: ELBO, program: Program) -> None:
 
 
 @contextmanager
-def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
-    """Raise NotImplementedError in the block where `elbo` would leave out a part silently."""
+def enforced(
+    elbo: ELBO | Any,  # noqa: ANN401
+    *,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Raise NotImplementedError in the block where `elbo` would leave out a part silently.
+
+    `tell`, if given, is called with a sentence instead where RenyiELBO's gradient is that of its
+    limit for many particles. With alpha 0 that limit does not depend on the guide, which gets no
+    gradient at all.
+    """
     elbo = without_weights(elbo)
+    tell = tell if isinstance(elbo, RenyiELBO) and elbo.alpha else None
     with ExitStack() as stack:
         if not isinstance(elbo, _BY_VALUES):
-            stack.enter_context(_Reparameterised(scored=not isinstance(elbo, _PATHWISE)))
+            scored = not isinstance(elbo, _PATHWISE)
+            stack.enter_context(_Reparameterised(scored=scored, tell=tell))
         if isinstance(elbo, TraceMeanField_ELBO):
             stack.enter_context(_RightDivergences())
         yield
@@ -112,12 +123,13 @@ def enforced(elbo: ELBO | Any) -> Iterator[None]:  # noqa: ANN401
 class _Reparameterised(Messenger):
     """Refuses a draw of the guide, which runs first, whose gradient the estimator gets wrong.
 
-    `scored` says whether the estimator adds the score term of draws without rsample.
+    `scored` says whether the estimator adds the score term of draws without rsample; if not,
+    `tell` may be content with a sentence.
     """
 
-    def __init__(self, *, scored: bool) -> None:
+    def __init__(self, *, scored: bool, tell: Callable[[str], None] | None) -> None:
         super().__init__()
-        self._scored = scored
+        self._scored, self._tell = scored, tell
         self._checked: set[str] = set()
 
     def _pyro_post_sample(self, msg: Any) -> None:  # noqa: ANN401
@@ -127,7 +139,12 @@ class _Reparameterised(Messenger):
         self._checked.add(name)
         fn = msg["fn"]
         if is_straight_through(fn) or not (self._scored or is_reparameterised(fn)):
-            raise NotImplementedError(not_reparameterised(name, fn))
+            if self._tell is None or is_straight_through(fn):
+                raise NotImplementedError(not_reparameterised(name, fn))
+            self._tell(
+                f"{name!r} has no rsample, so that RenyiELBO's gradient is right only for very "
+                "many particles"
+            )
 
 
 class _RightDivergences(Messenger):

@@ -76,6 +76,20 @@ def test_compiled_steps_refuse_what_pyro_would_get_wrong_silently(loss, pair, x)
     assert all(map(torch.equal, before, pair.parameters()))
 
 
+def test_renyi_is_pyros_where_it_is_right_in_the_limit(pair, x, caplog):
+    """Of many particles, and with alpha 0 that is a gradient of 0 for the guide."""
+    svi = CompiledSVI(
+        pair.model, pair.guide, Adam({"lr": 0.1}), RenyiELBO(alpha=0.5, num_particles=2)
+    )
+    before = [p.clone() for p in pair.parameters()]
+    with pyro.validation_enabled(False):  # noqa: FBT003
+        svi.step(x)
+    svi.optim = Adam({"lr": 0.1})
+    svi.step(x)
+    assert not any(map(torch.equal, before, pair.parameters()))
+    assert caplog.text.count("'z' has no rsample, so that RenyiELBO's gradient is right") == 1
+
+
 def test_without_names_those_that_serve_are_compared_and_the_others_told(pair, x):
     result = compare_elbos(pair, x, num_replicates=200)
     assert [row.name for row in result.rows] == SERVING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from ppl_vae.inference.compilation.graphs import Graphs
 from ppl_vae.inference.compilation.inductor.lowering import BACKENDS
 from ppl_vae.inference.compilation.inductor.precision import check_precision
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
+
+log = getLogger("ppl_vae.inference")
 
 Function = Callable[..., Any]
 
@@ -108,6 +111,7 @@ class CompiledSVI(SVI):
             self, loss, backend=backend, precision=precision, cuda_graph=cuda_graph
         )
         self._lock = threading.RLock()
+        self._told: set[str] = set()
 
     @property
     def why_eager(self) -> str | None:
@@ -203,10 +207,15 @@ class CompiledSVI(SVI):
 
     def _by_pyro(self, call: Call) -> Any:  # noqa: ANN401
         args, kwargs = call.given(self._graphs.dtype)
-        with enforced(self._elbo), poutine.trace(param_only=True) as capture:
+        with enforced(self._elbo, tell=self._warn_once), poutine.trace(param_only=True) as capture:
             loss = super().step(*args, **kwargs)
         self._graphs.keep_parameters(capture.trace.nodes)
         return loss
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            log.warning(text)
 
 
 def _check_optimizer(optim: Any) -> None:  # noqa: ANN401

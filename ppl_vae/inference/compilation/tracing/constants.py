@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -20,7 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from ppl_vae.elbos.sites.dependencies import TO_PYTHON
 from ppl_vae.inference.compilation.tracing.selection import select
+from ppl_vae.inference.compilation.tracing.variation import Variation
 
+# What their sizes depend on are entries.
+_PLACES = {"nonzero", "argwhere"}
 # Where Pyro's estimators read numbers only to add them up, or to warn of NaN. A loss function of a
 # user's own calls these, where `deferred` cannot replace them.
 _ADDS_UP, _WARNS = torch_item.__code__, warn_if_nan.__code__
@@ -48,7 +52,8 @@ class ReadingConstants(TorchFunctionMode):
     """Lets a traced program read a tensor as a Python value only if it never varies.
 
     A tensor that was made from nothing but sizes and literals (``torch.arange``, the indices of a
-    plate that is a loop) has the same value in every run, so reading it is harmless. So is
+    plate that is a loop) has the same value in every run, so reading it is harmless, and so is
+    asking where it is not zero. So is
     reading whole numbers that the program keeps (the permutation of a flow) while they stay as
     they are. Reading anything else that depends on data, parameters or draws would freeze the
     value of this one run in the graph.
@@ -60,6 +65,7 @@ class ReadingConstants(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.kept: list[WholeNumbers] = []
+        self._variation: Variation | None = None
 
     def __torch_function__(
         self,
@@ -73,6 +79,9 @@ class ReadingConstants(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         if name == "__getitem__":
             return select(args[0], self._selection(args[1]))
+        if name in _PLACES and not self._varies(args[0]):
+            with disable_proxy_modes_tracing():
+                return func(*args, **(kwargs or {}))
         if name == "register_hook" and _reader() is _WARNS:
             return None
         if name not in TO_PYTHON:
@@ -111,23 +120,14 @@ class ReadingConstants(TorchFunctionMode):
         found = get_proxy_slot(tensor, mode.tracer, None)
         if found is None:
             return self._is_not_kept(tensor)
-        pending: list[Node] = [found.proxy.node]
-        seen: set[Node] = set()
-        while pending:
-            node = pending.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if node.op == "placeholder":
-                return True
-            if node.op == "get_attr" and not _is_literal(node):
-                held = getattr(mode.tracer.root, str(node.target))  # pyright: ignore
-                if self._is_not_kept(held):
-                    return True
-            tags = getattr(node.target, "tags", ())
-            if torch.Tag.nondeterministic_seeded in tags:
-                return True
-            pending += node.all_input_nodes
+        root, node = mode.tracer.root, found.proxy.node
+        if self._variation is None:
+            self._variation = Variation(partial(_starts, root))
+        if self._variation.of(node):
+            return True
+        for source in self._variation.sources(node):
+            if source.op == "get_attr" and not _is_literal(source):
+                self._is_not_kept(_held(root, source))
         return False
 
     def _is_not_kept(self, tensor: torch.Tensor) -> bool:
@@ -153,6 +153,17 @@ def _reader() -> CodeType | None:
 
 def _is_whole(tensor: torch.Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def _starts(root: Any, node: Node) -> bool:  # noqa: ANN401
+    """Return whether what the graph is given, or holds, varies."""
+    if node.op == "placeholder":
+        return True
+    return not (_is_literal(node) or _is_whole(_held(root, node)))
+
+
+def _held(root: Any, node: Node) -> torch.Tensor:  # noqa: ANN401
+    return getattr(root, str(node.target))
 
 
 def _is_literal(node: Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -82,7 +83,8 @@ class Watch:
     def _visit(self, item: object) -> None:
         if isinstance(item, (*_PLAIN, Tensor)) or id(item) in self._seen:
             return
-        if isinstance(item, SVI):  # a trainer's own: its counts change at each step
+        # A trainer's counts change at each step, and the modules whenever one is imported.
+        if isinstance(item, SVI) or item is sys.modules:
             return
         self._seen[id(item)] = item
         if isinstance(item, types.MethodType):
