@@ -139,6 +139,22 @@ def test_a_row_that_was_cut_off_is_none(tmp_path):
     assert table.read_text() == "key,seed,status\nk0,0,failed in two lines\n"
 
 
+@pytest.mark.parametrize("damage", [b"hello\n", b"key;seed;status\nk0;0;done\n", b"\xff\xfek\n"])
+def test_a_damaged_table_is_left_as_it_is(tmp_path, damage):
+    opened(tmp_path, {"k0": {"seed": 0}})
+    (tmp_path / "sweep.csv").write_bytes(damage)
+    with pytest.raises(ValueError, match="columns key and status in .*sweep.csv; got one that"):
+        opened(tmp_path, {"k0": {"seed": 0}})
+    assert (tmp_path / "sweep.csv").read_bytes() == damage
+
+
+def test_rows_are_the_same_before_and_after_a_restart(tmp_path):
+    jobs = {"k0": {"seed": 0}}
+    before = opened(tmp_path, jobs)
+    before.append("k0", {"seed": 0, "status": "failed\nin two lines"})
+    assert before.rows["k0"]["status"] == opened(tmp_path, jobs).rows["k0"]["status"]
+
+
 def test_lists_are_dimensions_and_keys_are_of_what_is_trained(tmp_path):
     file = tmp_path / "a.toml"
     file.write_text(
