@@ -35,11 +35,12 @@ class Pretrained:
             TypeError: another evaluation, or as `save_pair`.
             ValueError: as `save_pair`.
             FileExistsError: the folder is that of a run of `fit`, whose settings would be lost.
+            PermissionError: it cannot be written, or is a file.
 
         Example:
             ``pair.save_pretrained("digits-vae", evaluation=evaluate(pair, test))``
         """
-        _hub().HubPair(self, evaluation, checks.path("folder", folder).name).save(folder)
+        _hub().HubPair(self, evaluation, checks.path("folder", folder).resolve().name).save(folder)
 
     def push_to_hub(self, repo_id: str, *, evaluation: Any = None, **options: Any) -> str:  # noqa: ANN401
         """Upload what `save_pretrained` writes to the Hugging Face Hub.

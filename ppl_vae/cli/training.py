@@ -24,6 +24,7 @@ from ppl_vae.inference import (
     fit,
 )
 from ppl_vae.inference.processes.launch import is_first
+from ppl_vae.inference.rules import Rules
 from ppl_vae.inference.saving.files import write_text
 
 CONFIG = "train.toml"
@@ -104,15 +105,10 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool, progress: bool 
         TypeError: an option of a wrong kind.
         ValueError: an option out of its range.
     """
-    checks.positive_number("--lr", options.learning_rate)
+    check_options(options)
     if resume and options.out is None:
         raise checks.value_error("--out with --resume", "none", "Name the run folder.")
     pair, examples, test = untrained(options.pair, job_of(options), options.options or {})
-    if options.particles is not None and options.elbo is None:
-        raise checks.value_error("--elbo with --particles", "none", "Name the estimator.")
-    stop = None
-    if options.patience is not None:
-        stop = EarlyStopping(patience=options.patience, min_delta=options.min_delta)
     history = fit(
         pair,
         examples,
@@ -135,13 +131,32 @@ def run(options: TrainOptions, *, resume: bool, overwrite: bool, progress: bool 
         accumulate=options.accumulate,
         precision=options.precision,
         on_nan=options.on_nan,
-        stop=stop,
+        stop=_stop(options),
         keep=options.keep,
         log=[_log(name, options) for name in options.log or []],
     )
     if options.out is not None and is_first():
         write_text(Path(options.out) / CONFIG, as_toml(options))
     return history
+
+
+def check_options(options: TrainOptions) -> None:
+    """Raise where an option is wrong, whatever the pair and the data are.
+
+    Raises:
+        ValueError: an unknown name, a number out of its range, or options that exclude each other.
+    """
+    checks.positive_number("--lr", options.learning_rate)
+    checks.count("--epochs", options.epochs)
+    checks.count("--batch-size", options.batch_size)
+    if options.particles is not None and options.elbo is None:
+        raise checks.value_error("--elbo with --particles", "none", "Name the estimator.")
+    for name in options.log or []:
+        checks.name("--log", name, LOGS)
+    _kl_weight(options)
+    _schedule(options)
+    rules = ("precision", "clip_norm", "accumulate", "keep", "on_nan")
+    Rules(stop=_stop(options), **{name: getattr(options, name) for name in rules})
 
 
 def as_toml(options: TrainOptions) -> str:
@@ -187,6 +202,12 @@ def _kl_weight(options: TrainOptions) -> Any:  # noqa: ANN401
     return LinearWarmup(options.warmup)
 
 
+def _stop(options: TrainOptions) -> EarlyStopping | None:
+    if options.patience is None:
+        return None
+    return EarlyStopping(patience=options.patience, min_delta=options.min_delta)
+
+
 def _schedule(options: TrainOptions) -> Any:  # noqa: ANN401
     if options.schedule is None:
         return None
@@ -196,7 +217,6 @@ def _schedule(options: TrainOptions) -> Any:  # noqa: ANN401
 
 
 def _log(name: str, options: TrainOptions) -> Any:  # noqa: ANN401
-    checks.name("--log", name, LOGS)
     if options.out is None:
         raise checks.value_error("--out with --log", "none", "Name the run folder.")
     folder = Path(options.out)

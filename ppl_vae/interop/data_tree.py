@@ -22,6 +22,7 @@ from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive
 
 _PLATE = "data"
+_DIMS = {"chain", "draw"}  # a variable of such a name would be lost
 _GROUPS = ("posterior", "log_likelihood", "sample_stats", "observed_data")
 
 # By group and variable: (samples, examples, ...); of what was observed one sample.
@@ -57,6 +58,8 @@ def to_arviz(
 
         log_weights = log_weight - log_likelihood - log(num_samples)    and    pareto_k.
 
+    Where several sites are observed, ``arviz.loo`` wants the name of one, ``var_name="x"``.
+
     Args:
         pair: a `Pair`, or a Pyro model and its guide as a tuple of two functions; a plate
             ``data`` is over the examples.
@@ -73,7 +76,8 @@ def to_arviz(
     Raises:
         ImportError: the extra ``arviz`` is not installed.
         TypeError: as `log_evidence`.
-        ValueError: as `log_evidence`; chains that do not divide the samples.
+        ValueError: as `log_evidence`; chains that do not divide the samples; a site of the name
+            ``chain`` or ``draw``.
         NotImplementedError: as `log_evidence`.
 
     Source:
@@ -152,6 +156,11 @@ def _joined(parts: list[Found], dim: int) -> Found:
 
 
 def _tree(arviz: Any, found: Found, num_chains: int) -> Any:  # noqa: ANN401
+    taken = {name for _, name in found} & _DIMS
+    if taken:
+        raise checks.value_error(
+            "sites of other names than ArviZ's dimensions", f"{min(taken)!r}", "Rename the site."
+        )
     groups: dict[str, dict[str, Any]] = {name: {} for name in _GROUPS}
     for (group, name), value in found.items():
         dealt = value[0] if group == "observed_data" else value.unflatten(0, (num_chains, -1))

@@ -11,6 +11,7 @@ from ppl_vae import checks
 from ppl_vae.diagnostics.evaluation import Evaluation
 from ppl_vae.inference.saving.checkpoint import describe, load_pair, save_pair, versions
 from ppl_vae.inference.saving.files import read_json
+from ppl_vae.inference.saving.run_folder import make_writable
 from ppl_vae.pair import Pair
 
 try:
@@ -152,6 +153,7 @@ class HubPair(
 
         Raises:
             FileExistsError: a ``config.json`` of something else is there.
+            PermissionError: the folder cannot be written, or is a file.
         """
         config = checks.path("folder", folder) / "config.json"
         if config.exists() and read_json(config).get("library_name") != _LIBRARY:
@@ -162,6 +164,7 @@ class HubPair(
                     "Choose another folder.",
                 )
             )
+        make_writable(config.parent)
         self.save_pretrained(config.parent, config=self.config)
 
     @property

@@ -32,7 +32,7 @@ class SweepFolder:
         BlockingIOError: another sweep goes on in the folder.
         FileExistsError: the folder holds a sweep with jobs that are not among `jobs`.
         PermissionError: the folder cannot be written.
-        ValueError: sweep.json is damaged.
+        ValueError: sweep.json or sweep.csv is damaged.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SweepFolder:
 
     def append(self, key: str, row: Mapping[str, Any]) -> None:
         """Add the row of a job, so that a power cut does not undo it; a later row replaces it."""
-        self.rows[key] = {"key": key, **row}
+        self.rows[key] = {"key": key} | {name: _cell(value) for name, value in row.items()}
         with (
             explained(self.path, f"{TABLE} holds the jobs before it."),
             (self.path / TABLE).open("a", newline="", encoding="utf-8") as file,
@@ -90,8 +90,14 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
     """Return the last whole row of each key; a line that was cut off is none."""
     if not path.exists():
         return {}
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
     found = csv.DictReader(io.StringIO(whole))
+    if whole and not {"key", "status"} <= set(found.fieldnames or ()):
+        raise checks.value_error(
+            f"a table with the columns key and status in {path}",
+            f"one that begins with {whole.partition(chr(10))[0][:60]!r}",
+            "Restore the file as it was written, or move it away to do all jobs again.",
+        )
     return {row["key"]: row for row in found if None not in row.values()}
 
 

@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from ppl_vae import plots
 from ppl_vae.diagnostics.estimate import counted
 from ppl_vae.inference.saving.files import write_text
+from ppl_vae.sweeping.words import interval_text, label, text
 
 # Columns of a job's row that are averaged, the one that decides first, with their words.
 MEASURES = {
@@ -29,6 +30,7 @@ MEASURES = {
     "seconds": "seconds",
 }
 DONE, FAILED = "done", "failed"
+DATA = ("data", "binarize")  # settings of what is measured on
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,15 @@ class Summary:
     def to_dataframe(self) -> pd.DataFrame:
         """Return a row a setting: its jobs, and of each measure mean and 95% interval.
 
-        The intervals are Student's t over seeds; those of one seed are NaN.
+        The intervals are Student's t over seeds; those of one seed are NaN. A job whose number is
+        not finite makes the mean so too.
         """
         entries = []
         for group in self._groups().values():
             done = [row for row in group if row.get("status") == DONE]
             entry = {"seeds": len(done), "failed": len(group) - len(done)}
             for name in MEASURES:
-                found = (_number(row.get(name)) for row in done)
-                values = [number for number in found if math.isfinite(number)]
+                values = [float(row[name]) for row in done if row.get(name) not in (None, "")]
                 mean, half = t_interval(values) if values else (math.nan, math.nan)
                 entry |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
             entries.append(entry)
@@ -77,27 +79,42 @@ class Summary:
 
     @property
     def conclusions(self) -> list[str]:
-        """Which setting has the greatest mean, and which cannot be told from it."""
-        table, name = self.to_dataframe(), self.measure
+        """Which setting has the greatest mean on its data, and which cannot be told from it."""
+        name = self.measure
         if name in ("", "seconds"):
             return ["No job was finished."]
-        labels = self._labels()
-        best = int(np.nanargmax(table[name].to_numpy()))
-        seeds = counted(int(table["seeds"].to_numpy()[best]), "seed")
+        means = self.to_dataframe()[name].tolist()
+        on: dict[str, list[int]] = {}
+        for number, values in enumerate(self._groups()):
+            if not math.isnan(means[number]):
+                data = [(n, v) for n, v in zip(self.varied, values, strict=True) if n in DATA]
+                on.setdefault(label(*zip(*data, strict=True)) if data else "", []).append(number)
+        lines = []
+        for data, numbers in on.items():
+            start = f"On {data}: " if len(on) > 1 else ""
+            lines += [start + line for line in self._best_of(numbers)]
+        failed = sum(row.get("status") == FAILED for row in self.rows)
+        return [*lines, f"{failed} of {len(self.rows)} jobs failed."] if failed else lines
+
+    def _best_of(self, numbers: Sequence[int]) -> list[str]:
+        """Return what there is to say of settings that were measured on the same data."""
+        table, name, labels = self.to_dataframe(), self.measure, self._labels()
+        seeds = table["seeds"].tolist()
+        best = max(numbers, key=table[name].tolist().__getitem__)
+        found = interval_text(table.iloc[best], name)
         lines = [
-            f"{labels[best]} has the greatest mean {MEASURES[name]}: "
-            f"{_interval(table.iloc[best], name)} nats an example, {seeds}."
+            f"{labels[best]} has the greatest mean {MEASURES[name]}: {found} nats an example, "
+            f"{counted(seeds[best], 'seed')}."
         ]
-        near = [labels[other] for other in self._not_below(best)]
-        if near and max(table["seeds"].tolist()) == 1:
+        near = [labels[other] for other in self._not_below(best, numbers)]
+        if near and max(seeds[number] for number in numbers) == 1:
             lines.append("One seed cannot tell a difference from chance.")
         elif near:
             lines.append(
                 "Not told from it by 95% intervals of the differences, seed by seed: "
                 f"{'; '.join(near)}."
             )
-        failed = sum(row.get("status") == FAILED for row in self.rows)
-        return [*lines, f"{failed} of {len(self.rows)} jobs failed."] if failed else lines
+        return lines
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write summary.csv and sweep.png; return what a page shows of it."""
@@ -129,16 +146,19 @@ class Summary:
     def plot(self) -> plots.Axes:
         """Draw the deciding measure over the setting that has most numbers, a curve a rest."""
         table, name, varied = self.to_dataframe(), self.measure, self.varied
-        numeric = [n for n in varied if n in table and pd.api.types.is_numeric_dtype(table[n])]
+        full = [n for n in varied if n in table and not table[n].isna().to_numpy().any()]
+        numeric = [n for n in full if pd.api.types.is_numeric_dtype(table[n])]
         across = max(numeric or varied, key=lambda n: len(set(table[n])))
         rest = [n for n in varied if n != across]
+        if not numeric:
+            table[across] = table[across].map(text)
         curves: dict[str, tuple[ArrayLike, ...]] = {}
         groups = table.groupby(rest, sort=False, dropna=False) if rest else [((), table)]
-        for label, part in groups:
+        for named, part in groups:
             part = part.sort_values(across) if numeric else part
-            values = label if isinstance(label, tuple) else (label,)
+            values = named if isinstance(named, tuple) else (named,)
             columns = (across, name, f"{name}_low", f"{name}_high")
-            curves[_label(rest, values)] = tuple(
+            curves[label(rest, values)] = tuple(
                 part[c].to_numpy() if c in part else part[name].to_numpy() for c in columns
             )
         return plots.means_with_intervals(
@@ -155,16 +175,17 @@ class Summary:
         return groups
 
     def _labels(self) -> list[str]:
-        return [_label(self.varied, values) for values in self._groups()]
+        return [label(self.varied, values) for values in self._groups()]
 
-    def _not_below(self, best: int) -> list[int]:
+    def _not_below(self, best: int, numbers: Sequence[int]) -> list[int]:
         """Return the settings whose difference to the best one has an interval that holds 0."""
         by_seed = []
         for group in self._groups().values():
             found = {row.get("seed"): _number(row.get(self.measure)) for row in group}
             by_seed.append({str(seed): v for seed, v in found.items() if not math.isnan(v)})
         near = []
-        for number, other in enumerate(by_seed):
+        for number in numbers:
+            other = by_seed[number]
             shared = [by_seed[best][seed] - other[seed] for seed in other if seed in by_seed[best]]
             mean, half = t_interval(shared) if shared else (math.nan, math.nan)
             if number != best and other and not mean - half > 0:
@@ -180,8 +201,8 @@ class Summary:
         header += ["seeds", "failed", *(MEASURES[name] for name in shown)]
         cells = []
         for values, (_, row) in zip(self._groups(), table.iterrows(), strict=True):
-            line = [*map(_text, values), f"{row['seeds']:g}", f"{row['failed']:g}"]
-            cells.append([*line, *(_interval(row, name) for name in shown)])
+            line = [*map(text, values), f"{row['seeds']:g}", f"{row['failed']:g}"]
+            cells.append([*line, *(interval_text(row, name) for name in shown)])
         return header, cells
 
 
@@ -195,37 +216,10 @@ def t_interval(values: ArrayLike) -> tuple[float, float]:
     """
     found = np.asarray(values, dtype=float)
     count = len(found)
-    if count < 2:
+    if count < 2 or not np.isfinite(found).all():
         return float(found.mean()), math.nan
     half = float(stdtrit(count - 1, 0.975)) * float(found.std(ddof=1)) / math.sqrt(count)
     return float(found.mean()), half
-
-
-def _interval(row: Any, name: str) -> str:  # noqa: ANN401
-    mean, low, high = (float(row.get(n, math.nan)) for n in (name, f"{name}_low", f"{name}_high"))
-    if math.isnan(mean):
-        return "-"
-    if name == "seconds":
-        return f"{mean:.1f}"
-    if not high > low:
-        return f"{mean:.5g}"
-    digits = max(0, 1 - math.floor(math.log10((high - low) / 2)))
-    return f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def _label(names: Sequence[str], values: Sequence[Any]) -> str:
-    """Return settings in words: names stand for themselves, numbers have their setting's."""
-    words = []
-    for name, value in zip(names, values, strict=True):
-        plain = isinstance(value, str) and name in ("pair", "data", "elbo")
-        words.append(_text(value) if plain else f"{name} {_text(value)}")
-    return ", ".join(words)
-
-
-def _text(value: Any) -> str:  # noqa: ANN401
-    if value is None or value != value:
-        return "default"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _number(cell: Any) -> float:  # noqa: ANN401

@@ -105,6 +105,13 @@ def test_an_optimizer_over_other_parameters_is_refused(vae, data):
         quiet(vae, data, optimizer=other, num_epochs=1)
 
 
+def test_a_pair_that_is_frozen_is_refused(vae, data):
+    with pytest.raises(
+        ValueError, match=r"a parameter to train; got \d+ of which none requires a"
+    ):
+        quiet(vae.requires_grad_(requires_grad=False), data, num_epochs=1)
+
+
 def test_a_run_folder_that_cannot_be_written(vae, data, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PermissionError, match="a folder that can be written"):

@@ -67,6 +67,17 @@ def test_it_is_loaded_if_its_package_is_trusted(trust, foreign):
     assert type(load_pair(folder, trust=trust)).__name__ == "Inner"
 
 
+class Narrower(ExponentialNormal):
+    def __init__(self, width=2):
+        super().__init__(prior_rate=width)
+
+
+def test_a_pair_that_could_not_be_built_again_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"got prior_rate, .* for Narrower\(width=2\)\. Give sup"):
+        save_pair(Narrower(), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_module_that_was_imported_already_is_no_more_trusted(foreign):
     folder, _ = foreign
     load_pair(folder, trust=("foreign_package",))

@@ -179,3 +179,18 @@ def test_bad_input(monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz_base", None)
     with pytest.raises(ImportError, match=r"arviz_base; .* pip install 'ppl_vae\[arviz\]'"):
         to_arviz(pair, x)
+
+
+@pytest.mark.parametrize("name", ["chain", "draw"])
+def test_sites_of_the_names_of_dimensions_are_refused(name):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample(name, dist.Normal(torch.zeros_like(x), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample(name, dist.Normal(x / 2, 0.7))
+
+    with pytest.raises(ValueError, match=f"other names than ArviZ's dimensions; got '{name}'"):
+        to_arviz((model, guide), torch.ones(3), num_samples=8, device="cpu")

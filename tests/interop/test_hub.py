@@ -179,6 +179,19 @@ def test_bad_input(tmp_path, monkeypatch, found):
         small().save_pretrained(tmp_path)
 
 
+def test_where_a_pair_is_saved(tmp_path, monkeypatch):
+    pair = LinearGaussian(4, 2)
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        PermissionError, match="a folder that can be written, .*file; got one that"
+    ):
+        pair.save_pretrained(tmp_path / "file")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    pair.save_pretrained(".")
+    assert 'Pair.from_pretrained("mine")' in Path("README.md").read_text()
+
+
 def test_pairs_do_not_import_the_library():
     code = "import sys, ppl_vae; ppl_vae.Pair; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -45,6 +45,13 @@ def sweep(tmp_path):
         (TOY + "elbos = ['trase']", "'trase'. Did you mean 'trace'?"),
         ("pairs = 'bernoulli-vae'\ndata = ['digits', 'mnits']", "Did you mean 'mnist'?"),
         ("pairs = [3]", "expected pair as a text; got 3. Change it in the file."),
+        (TOY + "schedule = 'cosin'", "'cosin'. Did you mean 'cosine'?"),
+        (TOY + "keep = ['last', 'bets']", "'bets'. Did you mean 'best'?"),
+        (TOY + "log = ['tensorbord']", "'tensorbord'. Did you mean 'tensorboard'?"),
+        (TOY + "learning_rate = [0.1, -1]", "expected --lr finite and above 0; got -1."),
+        (TOY + "epochs = 0", "expected --epochs of at least 1; got 0."),
+        (TOY + "patience = 0", "expected patience of at least 1; got 0."),
+        (TOY + "particles = 2", "expected --elbo with --particles; got none."),
         (TOY + "epochs = [1, 2.5]", "expected epochs as a whole number; got 2.5."),
         (TOY + "seeds = ['a']", "expected seed as a whole number; got 'a'."),
         (TOY + "learning_rate = 'fast'", "expected learning_rate as a number; got 'fast'."),
@@ -132,6 +139,22 @@ def test_a_row_that_was_cut_off_is_none(tmp_path):
     assert table.read_text() == "key,seed,status\nk0,0,failed in two lines\n"
 
 
+@pytest.mark.parametrize("damage", [b"hello\n", b"key;seed;status\nk0;0;done\n", b"\xff\xfek\n"])
+def test_a_damaged_table_is_left_as_it_is(tmp_path, damage):
+    opened(tmp_path, {"k0": {"seed": 0}})
+    (tmp_path / "sweep.csv").write_bytes(damage)
+    with pytest.raises(ValueError, match="columns key and status in .*sweep.csv; got one that"):
+        opened(tmp_path, {"k0": {"seed": 0}})
+    assert (tmp_path / "sweep.csv").read_bytes() == damage
+
+
+def test_rows_are_the_same_before_and_after_a_restart(tmp_path):
+    jobs = {"k0": {"seed": 0}}
+    before = opened(tmp_path, jobs)
+    before.append("k0", {"seed": 0, "status": "failed\nin two lines"})
+    assert before.rows["k0"]["status"] == opened(tmp_path, jobs).rows["k0"]["status"]
+
+
 def test_lists_are_dimensions_and_keys_are_of_what_is_trained(tmp_path):
     file = tmp_path / "a.toml"
     file.write_text(
@@ -158,3 +181,15 @@ def test_lists_are_dimensions_and_keys_are_of_what_is_trained(tmp_path):
     assert replace(last, options=swapped).key == last.key
     assert replace(last, evidence_samples=7).key != last.key
     assert replace(last, options=replace(swapped, epochs=3)).key != last.key
+
+
+def test_a_pair_that_draws_its_data_has_no_other(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("pairs = ['exponential-normal', 'linear-gaussian']\ndata = ['digits']\n")
+    trials = read_trials(file)
+    assert [each.settings["data"] for each in trials.values()] == [
+        "draws of exponential-normal",
+        "digits",
+    ]
+    file.write_text(TOY + "binarize = ['static', 'threshold']\n")
+    assert len(read_trials(file)) == 1

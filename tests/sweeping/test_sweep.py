@@ -102,7 +102,10 @@ def test_a_killed_sweep_does_only_what_is_missing(sweep, tmp_path):
     after = (second / "metrics.csv").read_text().splitlines()
     assert len(after) == 31
     assert after[: len(before)] == before  # the seconds of each epoch too
-    assert pd.read_csv(table).status.tolist() == ["done", "done"]
+    found = pd.read_csv(table).set_index("key")
+    assert found.status.tolist() == ["done", "done"]
+    took = pd.read_csv(second / "metrics.csv").seconds.sum()
+    assert found.seconds[second.name] == pytest.approx(took, rel=1e-3)  # before it was killed too
 
 
 def test_an_interrupted_sweep_says_what_is_kept(sweep, tmp_path):

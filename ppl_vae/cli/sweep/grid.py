@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ppl_vae import checks
-from ppl_vae.cli.jobs import untrained
+from ppl_vae.cli.jobs import takes_data, untrained
 from ppl_vae.cli.options import TrainOptions
-from ppl_vae.cli.training import KINDS, as_toml, check_kind, job_of, read_toml
+from ppl_vae.cli.training import KINDS, as_toml, check_kind, check_options, job_of, read_toml
 from ppl_vae.elbos import ESTIMATORS
 from ppl_vae.models import MODELS
+from ppl_vae.sweeping.summary import DATA
 
 EVIDENCE = "evidence_samples"
 EVIDENCE_SAMPLES = 500
@@ -57,8 +58,8 @@ def read_trials(path: Path, device: str | None = None) -> dict[str, Trial]:
     Raises:
         FileNotFoundError: there is no such file, or no data.
         TypeError: a value of another kind than its option's.
-        ValueError: no TOML, an unknown key or name (the nearest is suggested), an empty list, no
-            pair, or data that do not suit one.
+        ValueError: no TOML, an unknown key or name (the nearest is suggested), a number out of
+            its range, an empty list, no pair, or data that do not suit one.
     """
     content = read_toml(path, _REMEDY)
     evidence_samples = content.pop(EVIDENCE, EVIDENCE_SAMPLES)
@@ -119,9 +120,14 @@ def _trial(chosen: dict[str, Any], evidence_samples: int) -> Trial:
         checks.name("elbo", chosen["elbo"], ESTIMATORS)
     if "data_dir" in chosen:  # as jobs may be run in another folder
         chosen["data_dir"] = str(Path(chosen["data_dir"]).resolve())
+    takes = takes_data(MODELS[pair])
+    if not takes:  # what it draws is the same for all
+        chosen = {name: value for name, value in chosen.items() if name not in DATA}
     options = TrainOptions(pair=pair, options=own or None, **chosen)
-    named = {name: value for name, value in chosen.items() if name not in _WHERE}
-    settings = {"pair": pair, **own, "data": options.data, "elbo": options.elbo, **named}
+    check_options(options)
+    data = options.data if takes else f"draws of {pair}"
+    named = {name: value for name, value in chosen.items() if name not in ("data", *_WHERE)}
+    settings = {"pair": pair, **own, "data": data, "elbo": options.elbo, **named}
     return Trial(options, evidence_samples, settings | {"seed": options.seed})
 
 

@@ -98,7 +98,7 @@ def _lead(trials: Mapping[str, Trial]) -> str:
     """Return what was run on what, a sentence or two."""
     all_trials = list(trials.values())
     pairs = ", ".join(dict.fromkeys(each.options.pair for each in all_trials))
-    data = ", ".join(dict.fromkeys(each.options.data for each in all_trials))
+    data = ", ".join(dict.fromkeys(each.settings["data"] for each in all_trials))
     seeds = len({each.options.seed for each in all_trials})
     samples = all_trials[0].evidence_samples
     lead = f"{len(trials)} jobs with {seeds} seeds: {pairs} on {data}."

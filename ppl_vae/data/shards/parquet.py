@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from ppl_vae import checks
+from ppl_vae.data.shards.files import found_files, opened, stamp
 
 Columns = Mapping[str, str | Sequence[str]]
 Rows = dict[str, Tensor]
-
-# Of a column's compressed bytes, how many are read at once.
-_BUFFER_BYTES = 2**20
 
 
 class Piece(NamedTuple):
@@ -50,11 +48,14 @@ class Table:
     """
 
     def __init__(self, paths: object, columns: object) -> None:
-        self.files = _files(paths)
+        self.files = found_files(paths)
         self._groups: list[Piece] = []
+        self._stamps: dict[Path, tuple[int, int]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of a row, once one is read
         schema: Any = None
         for path in self.files:
-            with _opened(path) as file:
+            self._stamps[path] = stamp(path)
+            with opened(path) as file:
                 found = file.schema_arrow
                 metadata = file.metadata
                 sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
@@ -88,10 +89,17 @@ class Table:
         """Yield the rows of a piece in their order, at most `size` at a time.
 
         Raises:
-            ValueError: missing values, or lists of different lengths.
+            ValueError: the file was changed since it was looked at; missing values, lists of
+                different lengths, or numbers that no int64 holds.
         """
+        if stamp(piece.path) != self._stamps[piece.path]:
+            raise checks.value_error(
+                f"{piece.path} as it was when the data were made",
+                "a file that was changed since",
+                "Make the ShardedData again.",
+            )
         before = 0
-        with _opened(piece.path) as file:
+        with opened(piece.path) as file:
             options = {"row_groups": [piece.group], "columns": self.names}
             for batch in file.iter_batches(size, **options):
                 first, last = max(piece.start - before, 0), min(piece.stop - before, len(batch))
@@ -103,47 +111,25 @@ class Table:
 
     def _tensors(self, batch: Any) -> Rows:  # noqa: ANN401
         found = {name: _values(name, batch.column(name)) for name in self.names}
+        for name, values in found.items():
+            shape = self._shapes.setdefault(name, values.shape[1:])
+            if values.shape[1:] != shape:
+                raise _lengths_error(name, f"some of shape {values.shape[1:]} after {shape}")
         rows = {}
         for argument, columns in self.columns.items():
             several = not isinstance(columns, str)
+            if several and len({found[c].shape for c in columns}) > 1:
+                shapes = ", ".join(f"{c}: {found[c].shape[1:]}" for c in columns)
+                raise checks.value_error(
+                    f"columns whose rows have one shape, for {argument!r}",
+                    shapes,
+                    "Give each shape an argument of its own.",
+                )
             values = np.stack([found[c] for c in columns], 1) if several else found[columns]
             tensor = torch.from_numpy(np.array(values))
             floats = (several or argument == "x") and not tensor.is_floating_point()
             rows[argument] = tensor.to(torch.get_default_dtype()) if floats else tensor
         return rows
-
-
-def _files(paths: object) -> list[Path]:
-    given = paths if isinstance(paths, (list, tuple)) else [paths]
-    found: list[Path] = []
-    for each in given:
-        path = checks.path("paths", each)
-        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-        if not files or not files[0].is_file():
-            raise FileNotFoundError(
-                checks.message(
-                    "a Parquet file, or a folder with *.parquet in it",
-                    f"{path}",
-                    "Write one, for instance with pandas.DataFrame.to_parquet.",
-                )
-            )
-        found += files
-    if not found:
-        raise checks.value_error("at least one file", "none", "Pass data.")
-    return found
-
-
-def _opened(path: Path) -> Any:  # noqa: ANN401
-    try:
-        parquet = import_module("pyarrow.parquet")
-    except ImportError:
-        raise checks.extra("parquet", "pyarrow") from None
-    try:
-        return parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES)
-    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-        raise checks.value_error(
-            f"a Parquet file at {path}", f"{error}".rstrip("."), "Restore or convert it."
-        ) from None
 
 
 def _columns(columns: object, known: list[str]) -> Columns:
@@ -165,6 +151,10 @@ def _columns(columns: object, known: list[str]) -> Columns:
 
 def _require_same(schema: Any, found: Any, names: list[str], path: Path) -> None:  # noqa: ANN401
     for name in names:
+        if found.names.count(name) > 1:
+            raise checks.value_error(
+                f"one column {name!r} in {path}", "several of this name", "Rename all but one."
+            )
         here = str(found.field(name).type) if name in found.names else "none"
         if here != str(schema.field(name).type):
             raise checks.value_error(
@@ -199,15 +189,23 @@ def _values(name: str, column: Any) -> np.ndarray[Any, Any]:  # noqa: ANN401
         missing += inner.null_count
         lengths = np.unique(compute.list_value_length(rows).to_numpy(zero_copy_only=False))
         if not missing and len(lengths) > 1:
-            raise checks.value_error(
-                f"lists of the same length in the column {name!r}",
-                f"lengths from {lengths[0]} to {lengths[-1]}",
-                "Pad them, and pass a mask.",
-            )
+            raise _lengths_error(name, f"lengths from {lengths[0]} to {lengths[-1]}")
         shape.append(int(lengths[0]) if not missing else 0)
     if missing:
         raise checks.value_error(
             f"no missing values in the column {name!r}", f"{missing}", "Fill or drop them."
         )
     values = inner.to_numpy(zero_copy_only=False).reshape(shape)
-    return values.astype(np.int64) if values.dtype.kind == "u" and values.itemsize > 1 else values
+    if values.dtype.kind != "u" or values.itemsize == 1:
+        return values
+    if values.dtype == np.uint64 and values.size and values.max() > np.iinfo(np.int64).max:
+        raise checks.value_error(
+            f"numbers below 2**63 in the column {name!r}", f"{values.max()}", "Write codes."
+        )
+    return values.astype(np.int64)
+
+
+def _lengths_error(name: str, came: str) -> ValueError:
+    return checks.value_error(
+        f"lists of the same length in the column {name!r}", came, "Pad them, and pass a mask."
+    )

@@ -51,8 +51,9 @@ class ShardedData:
         FileNotFoundError: no such file or folder, or none in it.
         TypeError: paths, columns or numbers of another kind; a column of text, dates or the like.
         ValueError: a file that is no Parquet file or has other columns than the first; an unknown
-            column; no rows; missing values or lists of different lengths, once they are read;
-            fewer rows, or a smaller batch, than processes.
+            column; no rows; missing values, lists of different lengths, numbers that no int64
+            holds, or a file that was changed meanwhile, once they are read; fewer rows, or a
+            smaller batch, than processes.
 
     Example:
         ``fit(pair, ShardedData("cells/", columns={"x": "counts", "batch": "donor"}))``

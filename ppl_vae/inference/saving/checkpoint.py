@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,8 @@ def save_pair(pair: Pair, path: str | Path) -> None:
     Raises:
         OSError: the folder cannot be written; a pair that was there is as it was.
         TypeError: `pair` is no pair, or its configuration has other types than JSON's.
-        ValueError: its class is local to a function, so that no other process can find it.
+        ValueError: its class is local to a function, so that no other process can find it, or
+            its constructor does not take its configuration.
     """
     if not isinstance(pair, Pair):
         raise checks.type_error(
@@ -44,6 +46,15 @@ def save_pair(pair: Pair, path: str | Path) -> None:
         )
     folder = checks.path("path", path)
     description = describe(pair)
+    try:
+        check_config(type(pair), pair.config)
+    except ValueError:
+        signature = f"{type(pair).__name__}{inspect.signature(type(pair))}"
+        raise checks.value_error(
+            "a pair that can be built again from its configuration",
+            f"{', '.join(pair.config) or 'nothing'} for {signature}",
+            "Give super().__init__() the arguments of the class's own constructor.",
+        ) from None
     with explained(folder, "A pair that was there is as it was."):
         folder.mkdir(parents=True, exist_ok=True)
         write_pair(pair, description, folder)

@@ -96,3 +96,48 @@ def test_the_extra(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ImportError, match=r"library pyarrow; .* pip install 'ppl_vae\[parquet\]'"):
         ShardedData(folder)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_lists_of_another_length_in_another_file(write, epoch):
+    write("a", x=[[1.0, 2.0, 3.0]] * 20)
+    loader = ShardedData(write("b", x=[[4.0]] * 20), buffer=10).loader(8)
+    loader.dataset.set_epoch(epoch)
+    with pytest.raises(ValueError, match=r"same length in the column 'x'; got some of shape \("):
+        list(loader)
+
+
+def test_columns_of_several_shapes(write):
+    folder = write(a=[[1.0, 2.0]] * 3, b=[1.0] * 3)
+    data = ShardedData(folder, columns={"x": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"one shape, for 'x'; got a: \(2,\), b: \(\)\. Give"):
+        next(iter(data.loader()))
+
+
+def test_numbers_that_no_int64_holds(write):
+    data = ShardedData(write(x=pa.array([1, 2**63], pa.uint64())))
+    with pytest.raises(ValueError, match=r"below 2\*\*63 in the column 'x'; got 9223372036854775"):
+        next(iter(data.loader()))
+
+
+def test_columns_of_one_name(tmp_path):
+    table = pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=["x", "x"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"one column 'x' in .*; got several of this name"):
+        ShardedData(tmp_path)
+
+
+def test_a_folder_that_is_called_like_a_file(tmp_path, write):
+    (tmp_path / "a.parquet").mkdir()
+    folder = write("a.parquet/part-0", x=[1.0, 2.0])
+    assert len(ShardedData(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    "then", [{"x": np.zeros(9)}, {"x": np.ones(30)}, {"y": np.ones(20)}, None]
+)
+def test_a_file_that_is_replaced(tmp_path, write, then):
+    loader = ShardedData(write(x=np.ones(20))).loader(5)
+    write(**then) if then else (tmp_path / "a.parquet").unlink()
+    with pytest.raises(ValueError, match="as it was when the data were made; got a file that was"):
+        list(loader)
