@@ -207,3 +207,14 @@ def _encode(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(self, *args, **options)
 
     return of
+
+
+def require_trainable(pair: Pair) -> None:
+    """Raise ValueError unless a parameter of the pair requires a gradient."""
+    parameters = list(pair.parameters())
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise checks.value_error(
+            "a pair with a parameter to train",
+            f"{len(parameters)} of which none requires a gradient" if parameters else "none",
+            "Call pair.requires_grad_() first." if parameters else "Give it an nn.Parameter.",
+        )

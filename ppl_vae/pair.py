@@ -199,13 +199,13 @@ class Pair(Pretrained, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
+        """Where the parameters are; where torch puts tensors if there are none."""
+        return next(self.parameters(), torch.empty(0)).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The parameters' floating dtype."""
-        return next(self.parameters()).dtype
+        """The parameters' floating dtype, or torch's default."""
+        return next(self.parameters(), torch.empty(0)).dtype
 
     def parameter_groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """Return the parameters by their outermost name: ``encoder``, ``decoder``, ..."""

@@ -33,7 +33,8 @@ class Pretrained:
         Raises:
             ImportError: the extra ``hub`` is not installed.
             TypeError: another evaluation, or as `save_pair`.
-            ValueError: as `save_pair`.
+            ValueError: an evaluation of another pair, or of other parameters than it has now;
+                or as `save_pair`.
             FileExistsError: the folder is that of a run of `fit`, whose settings would be lost.
             PermissionError: it cannot be written, or is a file.
 
@@ -56,7 +57,8 @@ class Pretrained:
         Raises:
             ImportError: the extra ``hub`` is not installed.
             TypeError: another evaluation, or as `save_pair`.
-            ValueError: as `save_pair`.
+            ValueError: an evaluation of another pair, or of other parameters than it has now;
+                or as `save_pair`.
         """
         held = _hub().HubPair(self, evaluation, repo_id)
         return held.push_to_hub(repo_id, config=held.config, **options)

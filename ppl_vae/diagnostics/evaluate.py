@@ -20,6 +20,7 @@ from ppl_vae.diagnostics.evidence.subject import Subject, prepared
 from ppl_vae.diagnostics.worst import worst_examples
 from ppl_vae.functions import Functions
 from ppl_vae.inference.batches import DataLike, together
+from ppl_vae.inference.saving.fingerprint import fingerprint
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, reseed
 
@@ -107,7 +108,8 @@ def evaluate(
             variance = aggregate.per_dimension.loc_variance
             units = {"z": ActiveUnits(aggregate.active_units, variance)}
         worst = worst_examples(subject, evidence.mean)
-    return Evaluation(subject.name, evidence, elbo, units, aggregate, tuple(notes), worst)
+    of = fingerprint(*pair.state_dict().values()) if isinstance(pair, Pair) else None
+    return Evaluation(subject.name, evidence, elbo, units, aggregate, tuple(notes), worst, of)
 
 
 def _check_examples(subject: Subject, num_evidences: int) -> None:

@@ -193,7 +193,7 @@ def fit(
             free_bits,
             num_steps=group.most(num_batches(train, batch_size)),
             num_epochs=num_epochs,
-            like=next(pair.parameters()),
+            like=torch.empty(0, dtype=pair.dtype, device=pair.device),
         )
         if isinstance(objective.elbo, elbos.WeightedELBO):
             serving(objective.elbo, subject, first)  # each weight has its site

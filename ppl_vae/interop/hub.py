@@ -11,6 +11,7 @@ from ppl_vae import checks
 from ppl_vae.diagnostics.evaluation import Evaluation
 from ppl_vae.inference.saving.checkpoint import describe, load_pair, save_pair, versions
 from ppl_vae.inference.saving.files import read_json
+from ppl_vae.inference.saving.fingerprint import fingerprint
 from ppl_vae.inference.saving.run_folder import make_writable
 from ppl_vae.pair import Pair
 
@@ -89,7 +90,7 @@ class HubPair(
 
     Raises:
         TypeError: something else than an `Evaluation`.
-        ValueError: one of a pair of another class.
+        ValueError: one of a pair of another class, or with other parameters.
     """
 
     def __init__(self, held: Pair, evaluation: Evaluation | None, address: str) -> None:
@@ -102,6 +103,12 @@ class HubPair(
                     f"an evaluation of this pair, of the class {name}",
                     f"one of a {evaluation.pair}",
                     remedy,
+                )
+            if evaluation.parameters not in (None, fingerprint(*held.state_dict().values())):
+                raise checks.value_error(
+                    "an evaluation of this pair with the parameters that it has now",
+                    "one with others",
+                    "Evaluate it again, or load the pair that was evaluated.",
                 )
         self._held, self._evaluation, self._address = held, evaluation, address
         self._description = describe(held)

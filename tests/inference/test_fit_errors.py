@@ -8,7 +8,7 @@ import pytest
 import torch
 from parameters import equal, parameters
 
-from ppl_vae import Pair, fit, load, load_pair
+from ppl_vae import Pair, compare_elbos, fit, load, load_pair, log_evidence
 from ppl_vae.inference import NonFiniteLossError
 
 quiet = functools.partial(fit, progress=False, device="cpu")
@@ -105,11 +105,31 @@ def test_an_optimizer_over_other_parameters_is_refused(vae, data):
         quiet(vae, data, optimizer=other, num_epochs=1)
 
 
-def test_a_pair_that_is_frozen_is_refused(vae, data):
-    with pytest.raises(
-        ValueError, match=r"a parameter to train; got \d+ of which none requires a"
+class WithoutParameters(Pair):
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+
+
+def test_a_pair_without_a_parameter_to_train_is_refused(vae):
+    vae.requires_grad_(requires_grad=False)
+    x = vae.sample(5, seed=0)
+    for train in (
+        lambda pair, x: quiet(pair, x, num_epochs=1),
+        lambda pair, x: compare_elbos(pair, x, ["trace"], num_replicates=10),
     ):
-        quiet(vae.requires_grad_(requires_grad=False), data, num_epochs=1)
+        with pytest.raises(ValueError, match=r"to train; got \d+ of which none requires"):
+            train(vae, x)
+        with pytest.raises(ValueError, match="to train; got none. Give it"):
+            train(WithoutParameters(), torch.zeros(3))
+    # What trains nothing serves it.
+    found = log_evidence(WithoutParameters(), torch.zeros(3), num_samples=5).mean
+    assert torch.allclose(found, dist.Normal(0.0, 2**0.5).log_prob(torch.zeros(3)))
 
 
 def test_a_run_folder_that_cannot_be_written(vae, data, tmp_path):

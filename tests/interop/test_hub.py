@@ -1,5 +1,6 @@
 """Pairs by huggingface_hub's mixin, in folders; the Hub itself is played."""
 
+import copy
 import json
 import shutil
 import subprocess
@@ -25,8 +26,11 @@ from ppl_vae.data import load
 hub = pytest.importorskip("huggingface_hub")
 
 
+PAIR = BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(4,), seed=0)
+
+
 def small():
-    return BernoulliVAE((1, 8, 8), latent_dim=2, hidden=(4,), seed=0)
+    return copy.deepcopy(PAIR)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +176,11 @@ def test_bad_input(tmp_path, monkeypatch, found):
         small().save_pretrained(tmp_path, evaluation=1.0)
     with pytest.raises(ValueError, match="class LinearGaussian; got one of a BernoulliVAE"):
         LinearGaussian(4, 2).save_pretrained(tmp_path / "x", evaluation=found)
+    moved = small()
+    with torch.no_grad():
+        moved.decoder.net[0].bias[0] += 1e-6
+    with pytest.raises(ValueError, match="parameters that it has now; got one with others. Eval"):
+        moved.save_pretrained(tmp_path / "x", evaluation=found)
     assert not Path(tmp_path / "x").exists()
     monkeypatch.delitem(sys.modules, "ppl_vae.interop.hub")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

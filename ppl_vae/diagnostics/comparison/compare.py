@@ -29,7 +29,7 @@ from ppl_vae.elbos.serving import require_served, those_that_serve
 from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM
 from ppl_vae.elbos.vectorising import vectorised
-from ppl_vae.functions import Functions, as_program
+from ppl_vae.functions import Functions, as_program, require_trainable
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
 
@@ -73,7 +73,8 @@ def compare_elbos(
 
     Raises:
         TypeError: data or an estimator of a wrong kind.
-        ValueError: data that the pair cannot score, an unknown name, a count too small.
+        ValueError: data that the pair cannot score, an unknown name, a count too small, no
+            parameter that requires a gradient.
         NotImplementedError: an estimator that was asked for cannot be right for the pair; the
             site, the reason and the estimators that serve are named.
 
@@ -103,6 +104,7 @@ def compare_elbos(
         stack.enter_context(seeded(seed, subject.device))
         data = data.to(subject.device)
         subject.check(data)
+        require_trainable(subject)
         for parameter in subject.parameters():
             stack.callback(setattr, parameter, "grad", parameter.grad)
         chosen, left_out = _choose(estimators, subject, data, num_particles)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ppl_vae import checks
 from ppl_vae.inference.batches import DataSource, LoaderBatches
 from ppl_vae.inference.processes.group import Group
 from ppl_vae.inference.saving.checkpoint import versions
+from ppl_vae.inference.saving.fingerprint import fingerprint
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import seeded
 
@@ -54,7 +54,7 @@ def code(pair: Pair) -> dict[str, Any]:
     found: dict[str, Any] = {"versions": versions(), "code of ppl_vae": _own_code()}
     file = inspect.getsourcefile(type(pair))
     if file is not None and Path(file).is_file():
-        found["code of the pair"] = _hash(Path(file).read_bytes())
+        found["code of the pair"] = fingerprint(Path(file).read_bytes())
     parameters = {name: (list(p.shape), str(p.dtype)) for name, p in pair.named_parameters()}
     return {**found, "parameters": parameters}
 
@@ -72,8 +72,7 @@ def contents(data: DataSource | None, pair: Pair) -> str | None:
             x = data.batch(index.long().to(pair.device), dtype=pair.dtype)
     tensors = [x] if isinstance(x, Tensor) else x.tensors
     length = 0 if isinstance(data, LoaderBatches) else len(data)
-    parts = [t.detach().cpu().contiguous().flatten().view(torch.uint8) for t in tensors]
-    return _hash(f"{length}".encode(), *(part.numpy().tobytes() for part in parts))
+    return fingerprint(f"{length}".encode(), *tensors)
 
 
 def require_no_drift(group: Group, pair: Pair, epoch: int) -> None:
@@ -105,14 +104,7 @@ def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _own_code() -> str:
     root = Path(ppl_vae.__file__).parent
-    return _hash(*(path.read_bytes() for path in sorted(root.rglob("*.py"))))
-
-
-def _hash(*parts: bytes) -> str:
-    found = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()
+    return fingerprint(*(path.read_bytes() for path in sorted(root.rglob("*.py"))))
 
 
 def _short(text: str | None) -> str:

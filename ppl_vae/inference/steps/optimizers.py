@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ppl_vae import checks
+from ppl_vae.functions import require_trainable
 from ppl_vae.inference.steps.schedules import EachStep
 from ppl_vae.pair import Pair
 
@@ -38,7 +39,7 @@ class Updater:
     Raises:
         TypeError: none of these, or a schedule that makes no scheduler.
         ValueError: a torch optimiser over other parameters; a scheduler of another optimiser;
-            a pair whose parameters are all frozen.
+            a pair without a parameter to train.
         NotImplementedError: a schedule of a Pyro optimiser, which has its own.
     """
 
@@ -46,13 +47,7 @@ class Updater:
         self, optimizer: OptimizerLike, pair: Pair, schedule: ScheduleLike = None
     ) -> None:
         self._pair = pair
-        parameters = list(pair.parameters())
-        if parameters and not any(p.requires_grad for p in parameters):
-            raise checks.value_error(
-                "a pair with a parameter to train",
-                f"{len(parameters)} of which none requires a gradient",
-                "Call pair.requires_grad_() first.",
-            )
+        require_trainable(pair)
         if optimizer is None:
             optimizer = torch.optim.Adam(pair.parameters(), lr=DEFAULT_LEARNING_RATE, fused=True)
         elif callable(optimizer) and not isinstance(optimizer, (PyroOptim, Optimizer)):
