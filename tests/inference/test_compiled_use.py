@@ -13,6 +13,8 @@ from pyro.optim import Adam
 
 from ppl_vae import BernoulliVAE, CompiledSVI
 from ppl_vae.elbos import make
+from ppl_vae.inference.compilation.cost import steps_to_repay
+from ppl_vae.inference.compilation.tracing.graph import trace
 
 
 def test_noise_is_fresh_and_follows_the_seed():
@@ -110,3 +112,17 @@ def test_a_step_whose_updates_are_many_is_compiled_once_that_is_repaid(
         steps.append(x)
     assert lowered == [compiled_at]
     assert svi.why_eager is None
+
+
+@pytest.mark.parametrize("product", [torch.matmul, lambda x, w: torch.addmm(w[:1], x, w)])
+def test_a_matrix_that_the_program_holds_counts_like_one_that_it_is_given(product):
+    """A design matrix in a closure: large graphs with one ended in torch's own TypeError."""
+    x, w = torch.ones(2, 3), torch.ones(3, 40)
+    steps = [
+        steps_to_repay(trace(function, given).module, share=1.0, traced=True)
+        for function, given in (
+            (lambda x: [product(x, w)], [x]),
+            (lambda x, w: [product(x, w)], [x, w]),
+        )
+    ]
+    assert steps[0] == steps[1] > 0

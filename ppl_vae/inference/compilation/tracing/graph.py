@@ -146,6 +146,7 @@ def _captured_as_inputs(module: GraphModule) -> list[Tensor]:
         if id(tensor) not in new:
             with graph.inserting_after(last) if last else graph.inserting_before():
                 new[id(tensor)] = last = graph.placeholder(f"captured_{len(captured)}")
+            last.meta["val"] = tensor.detach().to("meta")
             captured.append(tensor)
         node.replace_all_uses_with(new[id(tensor)])
         graph.erase_node(node)
