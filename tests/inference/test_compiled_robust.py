@@ -1,9 +1,12 @@
 """What a compiled step survives and notices; never a wrong answer."""
 
 import copy
+import linecache
 import logging
 import pickle
 import threading
+import unittest
+from pathlib import Path
 
 import pyro
 import pytest
@@ -26,6 +29,25 @@ def test_a_scale_that_a_closure_changes_is_noticed():
     )
     assert found == pytest.approx(expected, rel=1e-12)
     assert svi.is_compiled
+
+
+class TestOfACase(unittest.TestCase):
+    """Programs that refer to ``self``, and so to whatever runs the tests."""
+
+    def test_what_a_runner_holds_is_not_watched(self):
+        self.scale = 1.0
+        model, guide = normal(lambda: self.scale + 0 * pytest.approx(1.0).expected)
+        svi = CompiledSVI(model, guide, SGD({"lr": 0.0}), Trace_ELBO(), backend="eager")
+        x = torch.randn(5)
+        losses = []
+        files = Path(torch.__file__).parent.glob("*.py")
+        for scale, file in zip((1.0, 1.0, 1.0, 2.0, 2.0, 2.0), files, strict=False):
+            self.scale = scale
+            torch.manual_seed(0)
+            losses.append(svi.step(x))
+            linecache.updatecache(str(file))  # as a traceback does
+        assert svi.is_compiled, svi.why_eager
+        assert losses[1] == losses[2] != losses[4] == losses[5]
 
 
 def test_shapes_and_dtypes_are_traced_once_each(pair, caplog):

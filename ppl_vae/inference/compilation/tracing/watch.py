@@ -28,6 +28,8 @@ _FOREIGN = {
     "itertools",
     "collections",
 }
+# What runs a program and is no part of it; a test's ``self`` leads to all that pytest holds.
+_RUNNERS = {"unittest", "_pytest", "pytest", "pluggy", "logging"}
 # How attributes begin that Pyro's own objects fill anew in every call, before they read them.
 _FILLED_ANEW: tuple[tuple[type, str], ...] = (
     (AutoGuide, "plates"),
@@ -83,8 +85,9 @@ class Watch:
     def _visit(self, item: object) -> None:
         if isinstance(item, (*_PLAIN, Tensor)) or id(item) in self._seen:
             return
-        # A trainer's counts change at each step, and the modules whenever one is imported.
-        if isinstance(item, SVI) or item is sys.modules:
+        if isinstance(item, SVI):  # a trainer's own: its counts change at each step
+            return
+        if _root(type(item).__module__) in _RUNNERS:
             return
         self._seen[id(item)] = item
         if isinstance(item, types.MethodType):
@@ -127,7 +130,7 @@ class Watch:
         self._pending.append(getattr(function, "__wrapped__", None))
         for cell in function.__closure__ or ():
             self._record_cell(cell)
-        if _is_foreign(function.__module__ or ""):
+        if _root(function.__module__ or "") in _FOREIGN | _RUNNERS | sys.stdlib_module_names:
             return
         self._pending += [function.__defaults__, function.__kwdefaults__]
         for name in _names(function.__code__):
@@ -169,8 +172,12 @@ def _names(code: types.CodeType) -> set[str]:
     return found
 
 
+def _root(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def _is_foreign(module: str) -> bool:
-    return module.partition(".")[0] in _FOREIGN
+    return _root(module) in _FOREIGN
 
 
 def modules_of(roots: Iterable[object]) -> list[nn.Module]:
