@@ -7,6 +7,7 @@ import pytest
 import torch
 from parameters import equal
 from pyro.infer import Trace_ELBO
+from torch._inductor import compile_fx
 from torch.fx import graph_module
 
 from ppl_vae.inference import UntraceableError, compiled
@@ -47,3 +48,39 @@ def test_compiling_leaves_no_source_in_memory(backend):
     assert len(made(torch.ones(2))) == 1
     assert texts == before
     assert not [name for name in linecache.cache if "eval_with_key" in name and name not in texts]
+
+
+def test_the_same_operations_are_compiled_once(monkeypatch):
+    """Pairs of one architecture share the code; other numbers, shapes or settings do not."""
+    made, compiling = [], compile_fx.compile_fx
+
+    def counted(module, inputs, **options):
+        if "config_patches" in options:  # it calls itself without them
+            made.append(module)
+        return compiling(module, inputs, **options)
+
+    monkeypatch.setattr(compile_fx, "compile_fx", counted)
+
+    def power(exponent):
+        weight = torch.randn(3)
+        return weight, lambda x: [x**exponent * weight + torch.randn(3)]
+
+    for exponent, x, count in (
+        (2, torch.ones(3), 1),
+        (2, torch.zeros(3), 1),
+        (3, torch.ones(3), 2),
+        (3, torch.ones(2, 3), 3),
+        (3, torch.ones(3, 2).mT, 4),
+        (3, torch.ones(2, 3, dtype=torch.float32), 5),
+    ):
+        weight, function = power(exponent)
+        found = compiled(function, [x])
+        x = x + 1.5
+        torch.manual_seed(0)
+        (value,) = found(x)
+        torch.manual_seed(0)
+        torch.testing.assert_close(value, function(x)[0])
+        assert len(made) == count
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    compiled(function, [x])
+    assert len(made) == 6

@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ppl_vae import checks
+from ppl_vae.inference.compilation.inductor.reuse import once
 from ppl_vae.inference.compilation.inductor.whole import leave_whole
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import trace
@@ -76,9 +77,13 @@ def lower(
             _lay_out_gradients(recorded)
             if device.type == "cpu":
                 leave_whole(recorded)
-            # With a shape environment torch keeps what it has compiled for the next process.
-            with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
-                made: Any = compile_fx(recorded, list(inputs), config_patches=_SETTINGS)
+
+            def compiling() -> Any:  # noqa: ANN401
+                # With a shape environment torch keeps what it has compiled for the next process.
+                with tracing(TracingContext(FakeTensorMode(shape_env=ShapeEnv()))):
+                    return compile_fx(recorded, list(inputs), config_patches=_SETTINGS)
+
+            made = once(recorded, inputs, compiling)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UntraceableError(f"Inductor failed ({reason})") from error
