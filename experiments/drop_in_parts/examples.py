@@ -34,7 +34,7 @@ WITH_SVI = (
     "contrib/cevae/synthetic.py --num-epochs=2 --num-data=1000",
     "minipyro.py --backend=pyro --num-steps=40",
     "svi_horovod.py --num-epochs=4 --size=400 --no-horovod",
-    "neutra.py -n 30 --num-warmup 3 --num-samples 3",
+    "neutra.py -n 30 --num-warmup 5 --num-samples 5",
     "contrib/oed/ab_test.py --num-vi-steps=20 --num-bo-steps=1",
     "contrib/funsor/hmm.py --num-steps=1 --truncate=10 --model=1 --funsor",
     "contrib/epidemiology/sir.py --nojit -np=128 -ss=10 -n=4 -d=20 -p=1000 -f 2 --svi",
