@@ -50,6 +50,34 @@ class TestOfACase(unittest.TestCase):
         assert losses[1] == losses[2] != losses[4] == losses[5]
 
 
+@pytest.mark.parametrize("kind", [list, lambda values: dict(enumerate(values))])
+@pytest.mark.parametrize("new", [2.0, 1])
+def test_a_long_list_is_watched_to_its_end(kind, new):
+    weights = kind([1.0] * 20_000)
+
+    def change(step):
+        weights[19_999] = 1.0 if step < 3 else new
+
+    expected, found, svi = both(
+        lambda: normal(lambda: 1.0 / weights[19_999]), torch.randn(5), between=change
+    )
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert svi.is_compiled
+
+
+def test_more_than_can_be_watched_is_left_to_pyro():
+    weights = [{"weight": 1.0} for _ in range(6000)]
+
+    def change(step):
+        weights[-1]["weight"] = 1.0 if step < 3 else 2.0
+
+    expected, found, svi = both(
+        lambda: normal(lambda: weights[-1]["weight"]), torch.randn(5), between=change
+    )
+    assert found == expected
+    assert "more than 5000 Python values; keep numbers in tensors" in svi.why_eager
+
+
 def test_shapes_and_dtypes_are_traced_once_each(pair, caplog):
     small, large = pair.sample(3, seed=0), pair.sample(6, seed=0)
     svi = compiled_svi(pair)

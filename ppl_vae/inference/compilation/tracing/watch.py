@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import types
@@ -13,8 +14,10 @@ from pyro.infer import SVI
 from pyro.infer.autoguide.guides import AutoGuide
 from pyro.poutine.lift_messenger import LiftMessenger
 from pyro.poutine.trace_messenger import TraceMessenger
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Transform
+
+from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _FOREIGN = {
@@ -39,6 +42,8 @@ _FILLED_ANEW: tuple[tuple[type, str], ...] = (
     (Transform, "_intermediates_cache"),
 )
 _MAX_ENTRIES = 5000
+# Of plain values, from this length on, a list or dictionary is compared with a copy.
+_LONG = 100
 _MISSING = object()
 
 
@@ -52,15 +57,23 @@ class Watch:
 
     Args:
         roots: functions, methods, modules or other objects.
+
+    Raises:
+        UntraceableError: there are too many values to look at in every step.
     """
 
     def __init__(self, roots: Iterable[object]) -> None:
         self._entries: list[tuple[Any, Any, Any, bool]] = []
         self._sizes: list[tuple[Any, int, str]] = []
+        self._long: list[tuple[Any, Any, list[type]]] = []
         self._seen: dict[int, object] = {}
         self._pending: list[object] = list(roots)
         while self._pending and len(self._entries) < _MAX_ENTRIES:
             self._visit(self._pending.pop())
+        if self._pending:
+            raise UntraceableError(
+                f"it refers to more than {_MAX_ENTRIES} Python values; keep numbers in tensors"
+            )
         self._keep = list(self._seen.values())
 
     def changed(self) -> str | None:
@@ -72,6 +85,9 @@ class Watch:
                 new = _MISSING
             if new is not old and not (plain and type(new) is type(old) and new == old):
                 return "a closed-over variable" if key is None else str(key)
+        for held, old, kinds in self._long:
+            if held != old or kinds != _kinds(held):
+                return f"an entry of a {type(held).__name__}"
         return next((name for held, size, name in self._sizes if len(held) != size), None)
 
     def restore(self) -> None:
@@ -81,6 +97,9 @@ class Watch:
                 holder.cell_contents = old
             elif plain and isinstance(holder, (dict, list)):
                 holder[key] = old
+        for held, old, _ in self._long:
+            held.clear()
+            (held.update if isinstance(held, dict) else held.extend)(old)
 
     def _visit(self, item: object) -> None:
         if isinstance(item, (*_PLAIN, Tensor)) or id(item) in self._seen:
@@ -94,6 +113,9 @@ class Watch:
             self._pending += [item.__self__, item.__func__]
         elif isinstance(item, types.FunctionType):
             self._visit_function(item)
+        elif isinstance(item, (list, tuple, dict)) and _is_long(item):
+            if not isinstance(item, tuple):
+                self._long.append((item, copy.copy(item), _kinds(item)))
         elif isinstance(item, (list, tuple)):
             self._sizes.append((item, len(item), "the length of a list"))
             for number, value in enumerate(item):
@@ -180,6 +202,14 @@ def _is_foreign(module: str) -> bool:
     return _root(module) in _FOREIGN
 
 
-def modules_of(roots: Iterable[object]) -> list[nn.Module]:
-    """Return the modules among what a watch would find."""
-    return [item for item in Watch(roots)._seen.values() if isinstance(item, nn.Module)]
+def _values(item: Any) -> Iterable[object]:  # noqa: ANN401
+    return item.values() if isinstance(item, dict) else item
+
+
+def _kinds(item: Any) -> list[type]:  # noqa: ANN401
+    return list(map(type, _values(item)))
+
+
+def _is_long(item: Any) -> bool:  # noqa: ANN401
+    """Return whether a list, tuple or dictionary holds many plain values and nothing else."""
+    return len(item) >= _LONG and all(isinstance(value, _PLAIN) for value in _values(item))
