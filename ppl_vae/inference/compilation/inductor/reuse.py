@@ -20,7 +20,7 @@ def once(module: GraphModule, inputs: Sequence[Tensor], compiling: Callable[[], 
     """Return what `compiling` returns, or has returned for the same operations and inputs.
 
     The function must depend on its inputs alone. Pairs of one architecture share it: PyTorch finds
-    it on disk, but takes a second to load it, and memory that it never gives back.
+    it on disk, but loads it anew each time, into memory that it never gives back.
     """
     if any(node.op == "get_attr" for node in module.graph.nodes):  # it holds tensors
         return compiling()

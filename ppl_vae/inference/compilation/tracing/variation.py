@@ -37,8 +37,8 @@ class Variation:
 
     def __init__(self, starts: Callable[[Node], bool]) -> None:
         self._starts = starts
-        self._varying: set[Node] = set()  # of nodes that share memory the first stands for all
-        self._memory: dict[Node, Node] = {}
+        self._varying: set[Node] = set()
+        self._memory: dict[Node, Node] = {}  # of nodes that share memory the first stands for all
         self._writers: dict[Node, list[Node]] = {}
         self._last: Node | None = None
 
