@@ -39,7 +39,7 @@ class Evaluation:
         aggregate: the aggregate posterior, or None where it is not measured.
         notes: why something is None.
         worst: the images of the least evidence; None unless the pair is of images.
-        parameters: a hash of the pair's parameters and buffers; None for functions.
+        parameters_hash: of the pair's parameters and buffers; None for functions.
     """
 
     pair: str
@@ -49,7 +49,7 @@ class Evaluation:
     aggregate: AggregatePosterior | None
     notes: tuple[str, ...] = ()
     worst: WorstExamples | None = None
-    parameters: str | None = None
+    parameters_hash: str | None = None
 
     @property
     def conclusions(self) -> list[str]:

@@ -104,7 +104,8 @@ class HubPair(
                     f"one of a {evaluation.pair}",
                     remedy,
                 )
-            if evaluation.parameters not in (None, fingerprint(*held.state_dict().values())):
+            now = fingerprint(*held.state_dict().values())
+            if evaluation.parameters_hash not in (None, now):
                 raise checks.value_error(
                     "an evaluation of this pair with the parameters that it has now",
                     "one with others",
