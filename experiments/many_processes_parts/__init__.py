@@ -1,1 +1,1 @@
-"""What `soak.py` does to the library, one kind of fault in each module."""
+"""What `many_processes.py` works out instead of measuring."""
