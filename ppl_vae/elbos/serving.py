@@ -40,8 +40,10 @@ _BY_VALUES = (TraceScoreFunction_ELBO, TraceReweightedWakeSleep_ELBO)
 def why_not_served(elbo: ELBO, program: Program) -> str:
     """Return why `elbo` cannot be right for a program, or nothing.
 
-    The estimate is made once, on a copy of the estimator, from the random stream as it stands.
+    The estimate is made once, on a copy of the estimator, from the random stream as it stands. The
+    depth of plates, which Pyro guesses by a draw, is kept, so that all steps draw alike.
     """
+    twin: Any = copy.copy(elbo)
     try:
         with (
             checks.own_words(),
@@ -49,10 +51,11 @@ def why_not_served(elbo: ELBO, program: Program) -> str:
             torch.no_grad(),
             pyro.validation_enabled(False),  # noqa: FBT003
         ):
-            twin: Any = copy.copy(elbo)
             twin.loss(program.model, program.guide, *program.args, **program.kwargs)
     except NotImplementedError as error:
         return _rephrased(error)
+    if "max_plate_nesting" in vars(elbo):
+        elbo.max_plate_nesting = twin.max_plate_nesting
     return ""
 
 
