@@ -63,6 +63,10 @@ class TraceAnalyticKL_ELBO(PathwiseELBO):  # noqa: N801  (Pyro's naming)
         self.strict = strict
         self._plans: dict[object, dict[str, SitePlan]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the plans out of copies: their keys hold the pairs."""
+        return self.__dict__ | {"_plans": {}}
+
     def bound(self, draws: list[Draw], program: Program) -> Tensor:
         """Return the mean over the particles."""
         parts = []

@@ -97,18 +97,20 @@ class CompiledEpochs:
             if self._stepper is None or self._stepper.is_current() is not None:
                 self._stepper = self._build()
         except UntraceableError as error:
-            if self._how is True:
-                raise NotImplementedError(
-                    checks.message(
-                        "a pair, estimator and machine whose steps can be compiled",
-                        f"one where {error}",
-                        "Pass compile='auto' or compile=False.",
-                    )
-                ) from error
-            log.warning("not compiled: %s", error)
-            self._how = False
-            return False
-        return True
+            self._give_up(error)
+        return self._stepper is not None
+
+    def _give_up(self, error: UntraceableError) -> None:
+        if self._how is True:
+            raise NotImplementedError(
+                checks.message(
+                    "a pair, estimator and machine whose steps can be compiled",
+                    f"one where {error}",
+                    "Pass compile='auto' or compile=False.",
+                )
+            ) from error
+        log.warning("not compiled: %s", error)
+        self._how, self._stepper = False, None
 
     def run(self, weights: Tensor | None = None) -> Tensor:
         """Take the steps of one epoch; return the means per example of objective and ELBO.
@@ -116,11 +118,15 @@ class CompiledEpochs:
         Args:
             weights: of the KL divergence, that change from step to step: (steps, their number),
                 or one row for all steps.
+
+        Raises:
+            NotImplementedError: the compiled step gives other numbers, and was insisted on. With
+                ``auto`` what is left of the epoch is taken uncompiled.
         """
         stepper, pair = self._stepper, self._step.pair
         assert stepper is not None  # prepared
         if self._loads:
-            return self._run_loaded(stepper, weights)
+            return self._run_loaded(weights)
         assert not isinstance(self._data, LoaderBatches)
         order = torch.randperm(len(self._data), device=pair.device)
         size = self._batch_size
@@ -130,38 +136,54 @@ class CompiledEpochs:
         many = 1 if each_step else min(stepper.unrolled(), whole)
         batches = order[: whole * size].view(whole, size)
         done = 0
+        inputs = [batches] if weights is None else [batches, weights]
         while done < whole:
             raise_if_stopped()
-            inputs = [batches] if weights is None else [batches, weights]
-            if done + many <= whole and many > 1:
-                given = [t[done : done + many] for t in inputs]
-                losses = stepper.step(given, num_steps=many, each=True)
-                done += many
+            taken = many if done + many <= whole else 1
+            losses = self._by_graph([t[done : done + taken] for t in inputs])
+            if losses is None:
+                taken, row = 1, None if weights is None else weights[done]
+                total = total + self._take(self._data.batch(batches[done], dtype=pair.dtype), row)
             else:
-                losses = stepper.step([t[done] for t in inputs])
-                self._step.update.end_step()
-                done += 1
-            total = total + losses.sum(0) * self._examples
+                total = total + losses.sum(0) * self._examples
+            done += taken
         rest = order[whole * size :]
         if len(rest):
             row = None if weights is None else weights[whole]
             total = total + self._take(self._data.batch(rest, dtype=pair.dtype), row)
         return -total / len(self._data)
 
-    def _run_loaded(self, stepper: Stepper, weights: Tensor | None) -> Tensor:
+    def _by_graph(self, arguments: Tensors) -> Tensor | None:
+        """Take a step for each entry of the arguments; return None if it has to be uncompiled."""
+        if self._stepper is None:
+            return None
+        many = len(arguments[0])
+        given, options = arguments, {"num_steps": many, "each": True}
+        if many == 1:
+            given, options = [t[0] for t in arguments], {}
+        try:
+            losses = self._stepper.step(given, **options)
+        except UntraceableError as error:
+            self._give_up(error)
+            return None
+        if many == 1:
+            self._step.update.end_step()
+        return losses
+
+    def _run_loaded(self, weights: Tensor | None) -> Tensor:
         pair = self._step.pair
         total, count = torch.zeros((), dtype=torch.float64, device=pair.device), 0
         for number, x in enumerate(self._step.batches(self._data, self._batch_size)):
             raise_if_stopped()
             row = [] if weights is None else [weights[min(number, len(weights) - 1)]]
-            examples = self._step.num_examples(x)
+            examples, losses = self._step.num_examples(x), None
             if _shapes(x) == self._shapes and not self._step.is_out:
                 self._examples = examples
-                losses = stepper.step([*_tensors(x), *row])
-                self._step.update.end_step()
-                total = total + losses.sum(0) * examples
-            else:
+                losses = self._by_graph([t[None] for t in (*_tensors(x), *row)])
+            if losses is None:
                 total = total + self._take(x, *row)
+            else:
+                total = total + losses.sum(0) * examples
             count += examples
         return -total / count
 

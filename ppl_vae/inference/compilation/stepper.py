@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from logging import getLogger
-from typing import Any, TypeVar
 
 import pyro
 import torch
@@ -15,22 +14,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ppl_vae.inference.compilation import cost
-from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, SAME, alike
+from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, alike
 from ppl_vae.inference.compilation.chunk import Chunk
 from ppl_vae.inference.compilation.optimizers.update_graph import Updates
 from ppl_vae.inference.compilation.optimizers.updates import slots, step_alone
-from ppl_vae.inference.compilation.tracing.assignment import assigned_in_place
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import Graph, trace
 from ppl_vae.inference.compilation.tracing.noise import is_random
 from ppl_vae.inference.compilation.tracing.recording import TRACING
 from ppl_vae.inference.compilation.tracing.sharing import share_memory
 from ppl_vae.inference.compilation.tracing.undo import undone
-from ppl_vae.inference.compilation.tracing.watch import Watch
+from ppl_vae.inference.compilation.trials import Trials, same
 
 log = getLogger("ppl_vae.inference")
 Tensors = Sequence[Tensor]
-T = TypeVar("T")
 Program = Callable[..., Tensor]
 
 _SEEDS = (1, 2)
@@ -87,11 +84,9 @@ class Stepper:
         self.parameters = list(parameters)
         self._optimizer, self._backend, self._cuda_graph = optimizer, backend, cuda_graph
         self._pointers = [p.data_ptr() for p in self.parameters]
-        device = self.parameters[0].device
         with TRACING, pyro.validation_enabled(False):  # noqa: FBT003
-            self.watch = Watch(roots)
             own = (lambda: self._program(*arguments), arguments)
-            graph = self._try(arguments, list(trials or [own]), device)
+            graph = self._try(arguments, list(trials or [own]), roots)
         self.trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
         self.graph: Graph = graph
         if share_memory(self.trained, [*parameters, *graph.captured]):
@@ -175,27 +170,26 @@ class Stepper:
         self,
         arguments: Tensors,
         trials: Sequence[tuple[Callable[[], Tensor], Tensors]],
-        device: torch.device,
+        roots: Sequence[object],
     ) -> Graph:
         """Trace the program; raise unless the graph gives its losses and gradients."""
         old = [(p, p.grad) for p in self.parameters]
         try:
+            runs = Trials(trials[0][0], self.parameters, roots, _SEEDS[0], self._autocast)
+            self.watch = runs.watch
             if self._probe is not None:
-                self._seeded(_SEEDS[0], device, partial(self._run, self._probe))
-            trials = [trials[i % len(trials)] for i in range(len(_SEEDS))]
-            expected = [
-                self._seeded(seed, device, lambda run=run: self._run(run))
-                for seed, (run, _) in zip(_SEEDS, trials, strict=True)
-            ]
+                runs.run(_SEEDS[0], partial(runs.gradients, self._probe, self._autocast))
+            trials = [trials[0], trials[-1]]
+            second = partial(runs.gradients, trials[1][0], self._autocast)
+            expected = [runs.first, runs.run(_SEEDS[1], second)]
             self._reached = [g is not None for g in expected[0][1:]]
             if self._autocast is not nullcontext:
-                self._tell_precision(trials[0][0], device, expected[0][0])
-            graph = self._seeded(3, device, lambda: self._trace(arguments))
+                self._tell_precision(runs, trials[0][0], expected[0][0])
+            graph = runs.run(3, lambda: self._trace(runs, arguments))
             given = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
             for seed, outcome, (_, like) in zip(_SEEDS, expected, trials, strict=True):
-                found = self._seeded(seed, device, lambda like=like: graph(*like, *given))
-                wanted = [t for t in outcome if t is not None]
-                if not all(alike(a, b, SAME) for a, b in zip(found, wanted, strict=True)):
+                found = runs.run(seed, lambda like=like: graph(*like, *given))
+                if not same(found, [t for t in outcome if t is not None]):
                     raise UntraceableError(
                         "its losses or gradients are not a function of its arguments, its "
                         "parameters and torch's random draws alone"
@@ -205,45 +199,17 @@ class Stepper:
                 parameter.grad = gradient
         return graph
 
-    def _tell_precision(
-        self, run: Callable[[], Tensor], device: torch.device, loss: Tensor
-    ) -> None:
+    def _tell_precision(self, trials: Trials, run: Callable[[], Tensor], loss: Tensor) -> None:
         """Log by how much lower precision changes the loss."""
-        lower, self._autocast = self._autocast, nullcontext
-        try:
-            full = self._seeded(_SEEDS[0], device, lambda: self._run(run))[0]
-        finally:
-            self._autocast = lower
+        full = trials.run(_SEEDS[0], lambda: trials.gradients(run, nullcontext))[0]
         share = float((loss - full) / full.abs())
         log.info("bfloat16 changes the loss from %.6g by %.2g of it", float(full), share)
 
-    def _seeded(self, seed: int, device: torch.device, run: Callable[[], T]) -> T:
-        with undone(device) as strayed:
-            torch.manual_seed(seed)
-            result = run()
-            if strayed():
-                raise UntraceableError("it draws random numbers from Python or NumPy")
-            name = self.watch.changed()
-            if name is not None:
-                self.watch.restore()
-                raise UntraceableError(f"it changes a Python variable ({name}) as it runs")
-        return result
-
-    def _run(self, program: Callable[[], Tensor]) -> list[Any]:
-        """Return the loss, and each parameter's gradient or None."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        with torch.enable_grad(), self._autocast(), assigned_in_place():
-            loss = program()
-            # ReweightedWakeSleep has several.
-            loss = torch.stack(loss) if isinstance(loss, tuple) else torch.as_tensor(loss)
-        return [loss.detach(), *(p.grad for p in self.parameters)]
-
-    def _trace(self, arguments: Tensors) -> Graph:
+    def _trace(self, runs: Trials, arguments: Tensors) -> Graph:
         given = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
 
         def function(*_: Tensor) -> list[Tensor]:
-            run = self._run(lambda: self._program(*arguments))
+            run = runs.gradients(lambda: self._program(*arguments), self._autocast)
             return [t for t in run if t is not None]
 
         return trace(function, [*arguments, *given])

@@ -81,7 +81,7 @@ def trace(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -
     try:
         with ReadingConstants() as reading:
             recorded = make_fx(
-                lambda *given: tuple(function(*given)), decomposition_table=_MARKED
+                lambda *given: tuple(function(*given)), decomposition_table=_OTHERWISE
             )(*inputs)
     except UntraceableError:
         raise
@@ -116,7 +116,19 @@ def _batch_norm(*args: Any) -> Any:  # noqa: ANN401
     return aten._native_batch_norm_legit.default(x, weight, bias, mean, variance, training, *rest)
 
 
-_MARKED = {aten.native_batch_norm.default: _batch_norm}
+def _bits(p: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw bits by the uniform noise that torch compares with `p` on a CPU.
+
+    The noise can be drawn before the graph runs; Inductor draws single precision for doubles.
+    """
+    known = p.device.type == "cpu" and p.dtype in (torch.float32, torch.float64)
+    if generator is not None or not known:
+        return NotImplemented
+    return (torch.rand(p.shape, dtype=p.dtype, device=p.device) < p).to(p.dtype)
+
+
+# Operations that are recorded as others.
+_OTHERWISE = {aten.native_batch_norm.default: _batch_norm, aten.bernoulli.default: _bits}
 
 
 def _refuse_varying_sizes(module: GraphModule) -> None:

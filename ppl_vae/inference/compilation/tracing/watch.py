@@ -91,12 +91,15 @@ class Watch:
         return next((name for held, size, name in self._sizes if len(held) != size), None)
 
     def restore(self) -> None:
-        """Put plain values back."""
+        """Put plain values back, and take out what lists and dictionaries have grown by."""
         for holder, key, old, plain in self._entries:
             if plain and key is None:
                 holder.cell_contents = old
             elif plain and isinstance(holder, (dict, list)):
                 holder[key] = old
+        for held, size, _ in self._sizes:
+            while len(held) > size:
+                held.popitem() if isinstance(held, dict) else held.pop()
         for held, old, _ in self._long:
             held.clear()
             (held.update if isinstance(held, dict) else held.extend)(old)
