@@ -11,10 +11,12 @@ import pyro
 import torch
 from pyro.infer import ELBO, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
 
 from ppl_vae import checks
 from ppl_vae.elbos.continuous.analytic_kl import TraceAnalyticKL_ELBO
 from ppl_vae.elbos.discrete.enumerate import TraceEnumerate_ELBO
+from ppl_vae.elbos.discrete.joint_states import with_joint_states
 from ppl_vae.elbos.discrete.reweighted_wake_sleep import TraceReweightedWakeSleep_ELBO
 from ppl_vae.elbos.discrete.score_function import TraceScoreFunction_ELBO
 from ppl_vae.elbos.kl_weights.estimator import without_weights
@@ -178,17 +180,16 @@ def choose(program: Program) -> str:
     """Return the name of an estimator that serves a program, without bias and with little noise.
 
     It is ``trace-mean-field`` where every divergence is a closed form that holds, ``analytic-kl``
-    where some are not, ``enumerate`` where a draw is not reparameterised but its states can be
-    summed, ``leave-one-out`` where they cannot, and ``score-function`` where a gradient passes
-    straight through.
+    where some are not, ``enumerate`` where a draw is not reparameterised but a number whose states
+    can be summed, ``leave-one-out`` where they cannot, or are of several numbers in one event and
+    may be thousands, and ``score-function`` where a gradient passes straight through.
     """
     if why_not_served(TraceAnalyticKL_ELBO(), program):
-        if not why_not_served(TraceEnumerate_ELBO(), program):
+        if not why_not_served(TraceEnumerate_ELBO(), program) and not _has_joint_states(program):
             return "enumerate"
         return "score-function" if why_not_served(Trace_ELBO(), program) else "leave-one-out"
-    with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
-        model, guide = draw_traces(program)
-        plan = plan_sites(program, model, guide)
+    model, guide = _traces(program)
+    plan = plan_sites(program, model, guide)
     in_model, in_guide = latent_sites(model), latent_sites(guide)
     holds = all(
         site.how == CLOSED_FORM
@@ -197,3 +198,13 @@ def choose(program: Program) -> str:
         for name, site in plan.items()
     )
     return "trace-mean-field" if holds else "analytic-kl"
+
+
+def _traces(program: Program) -> tuple[Trace, Trace]:
+    with torch.no_grad(), pyro.validation_enabled(False):  # noqa: FBT003
+        return draw_traces(program)
+
+
+def _has_joint_states(program: Program) -> bool:
+    latents = (site for trace in _traces(program) for site in latent_sites(trace).values())
+    return any(with_joint_states(s["name"], s["fn"]) is not s["fn"] for s in latents)

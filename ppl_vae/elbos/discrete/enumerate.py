@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.elbos.continuous.analytic_kl import TraceAnalyticKL_ELBO
+from ppl_vae.elbos.discrete.joint_states import with_joint_states
 from ppl_vae.elbos.sites.closed_kl import registered_kl
 from ppl_vae.elbos.sites.draws import CutAtLatents, Draw, Function, Program
 from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, same_weights
@@ -34,8 +35,8 @@ class TraceEnumerate_ELBO(TraceEnum_ELBO):  # noqa: N801  (Pyro's naming)
     Estimand: the ELBO.
     Gradient: its derivative along the reparameterised draws; discrete latents leave no noise.
     Bias: none.
-    Needs: discrete latents with finitely many states, each by itself (in a plate, not in one
-        event of several numbers); other draws are reparameterised.
+    Needs: discrete latents with finitely many states, at most 4,096 of an event of several
+        numbers (``to_event``); other draws are reparameterised.
     Cost: a pass for all states of the sites that depend on each other.
     Source: Kingma, Rezende, Mohamed and Welling 2014, equation 7; Obermeyer and others, Tensor
         variable elimination for plated factor graphs, 2019.
@@ -47,7 +48,8 @@ class TraceEnumerate_ELBO(TraceEnum_ELBO):  # noqa: N801  (Pyro's naming)
     Raises:
         TypeError: `num_particles` is not an int.
         ValueError: `num_particles` below 1; at a step, a site that model or guide lacks.
-        NotImplementedError: at a step, a draw that is neither reparameterised nor enumerated.
+        NotImplementedError: at a step, a draw that is neither reparameterised nor enumerated, or
+            more joint states than that.
 
     Example:
         >>> from ppl_vae import SemiSupervisedVAE
@@ -112,7 +114,9 @@ class _Enumerated(Messenger):
     def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401
         if msg["is_observed"] or is_subsample(msg) or msg["infer"].get("is_auxiliary"):
             return
-        if getattr(msg["fn"], "has_enumerate_support", False):
+        fn = with_joint_states(msg["name"], msg["fn"])
+        if getattr(fn, "has_enumerate_support", False):
+            msg["fn"] = fn
             msg["infer"] = {**msg["infer"], "enumerate": "parallel", "expand": False}
 
 
