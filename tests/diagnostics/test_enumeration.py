@@ -140,3 +140,33 @@ def test_numbers_that_pyro_cannot_enumerate_are_refused_in_our_words():
         with pytest.raises(NotImplementedError, match="in a plate of their own") as caught:
             call()
         assert "Trace Shapes" not in str(caught.value)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_ledger_of_our_estimator_says_what_it_sums_and_takes_in_closed_form(joint):
+    weights = torch.tensor([1.0, -0.5])
+
+    def bits(logits):
+        if joint:
+            return pyro.sample("z", dist.Bernoulli(logits=logits).to_event(1)) @ weights
+        return pyro.sample("z", dist.Bernoulli(logits=logits[..., 0]))
+
+    def model(x):
+        with pyro.plate("data", len(x), dim=-1):
+            u = pyro.sample("u", dist.Normal(bits(torch.zeros(2)), 1.0))
+            v = pyro.sample("v", dist.LogNormal(u, 1.0))
+            pyro.sample("x", dist.Normal(v, 0.5), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            slopes = pyro.param("slopes", torch.ones(2))
+            u = pyro.sample("u", dist.Normal(bits(x.unsqueeze(-1) * slopes) + x, 0.7))
+            pyro.sample("v", dist.Gamma(1 + u.square(), 1.0))
+
+    x = torch.tensor([0.4, -0.2, 1.1])
+    ledger = explain_elbo("enumerate", (model, guide), x)
+    how = {row.treatment.site: row.treatment.how for row in ledger.rows}
+    assert how == {"z": "enumerated", "u": "closed form", "v": "sampled", "x": "given"}
+    compared = compare_elbos((model, guide), x, ["trace"], num_replicates=1000)["trace"].value
+    gap = ledger.value.mean - compared.mean
+    assert abs(gap) < 4.5 * (ledger.value.standard_error**2 + compared.standard_error**2) ** 0.5

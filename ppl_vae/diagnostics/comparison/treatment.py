@@ -13,7 +13,13 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.batch import Data
-from ppl_vae.elbos import Exact_ELBO, TraceAnalyticKL_ELBO, without_weights
+from ppl_vae.elbos import (
+    Exact_ELBO,
+    TraceAnalyticKL_ELBO,
+    TraceEnumerate_ELBO,
+    without_weights,
+)
+from ppl_vae.elbos.discrete.enumerate import is_summed
 from ppl_vae.elbos.sites.closed_kl import base, registered_kl
 from ppl_vae.elbos.sites.draws import Program, draw_traces
 from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, INFINITE, SAMPLED, divergence, plan_sites
@@ -73,7 +79,7 @@ def treatments(elbo: ELBO, pair: Pair, x: Data) -> list[Treatment]:
                     is_valid, why = False, plan[name].why
             elif isinstance(elbo, Exact_ELBO):
                 how, why = CLOSED_FORM, "the whole ELBO is the pair's closed form"
-            elif not isinstance(elbo, TraceAnalyticKL_ELBO) and how != INFINITE:
+            elif not _takes_closed_forms(elbo, source == name) and how != INFINITE:
                 others = "every other site" if enumerated else "every site"
                 how, why, source = SAMPLED, f"{type(elbo).__name__} samples {others}", name
             found.append(Treatment(name, LATENT, how, is_valid and how != INFINITE, why, source))
@@ -112,10 +118,18 @@ def part(elbo: ELBO, treatment: Treatment, model: Any, guide: Any) -> Tensor:  #
 
 
 def _enumerated(elbo: ELBO, trace: Trace) -> set[str]:
-    """Return the sites that Pyro enumerates."""
+    """Return the sites whose states are summed."""
+    if isinstance(elbo, TraceEnumerate_ELBO):
+        return {name for name, site in latent_sites(trace).items() if is_summed(site)}
     if not isinstance(elbo, TraceEnum_ELBO):
         return set()
     return {name for name, site in latent_sites(trace).items() if site["infer"].get("enumerate")}
+
+
+def _takes_closed_forms(elbo: ELBO, of_itself: bool) -> bool:  # noqa: FBT001
+    """Return whether `elbo` follows the plan, at a site that is its own source or not."""
+    kinds = (TraceAnalyticKL_ELBO, TraceEnumerate_ELBO) if of_itself else TraceAnalyticKL_ELBO
+    return isinstance(elbo, kinds)
 
 
 def _mean_field(prior: Site, guide: Site) -> tuple[str, bool, str]:

@@ -112,12 +112,16 @@ class _Enumerated(Messenger):
     """Marks every discrete latent that has finitely many states to be enumerated in parallel."""
 
     def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401
-        if msg["is_observed"] or is_subsample(msg) or msg["infer"].get("is_auxiliary"):
-            return
-        fn = with_joint_states(msg["name"], msg["fn"])
-        if getattr(fn, "has_enumerate_support", False):
-            msg["fn"] = fn
+        if is_summed(msg):
+            msg["fn"] = with_joint_states(msg["name"], msg["fn"])
             msg["infer"] = {**msg["infer"], "enumerate": "parallel", "expand": False}
+
+
+def is_summed(site: Any) -> bool:  # noqa: ANN401
+    """Return whether `TraceEnumerate_ELBO` sums over a site's states."""
+    if site["is_observed"] or is_subsample(site) or site["infer"].get("is_auxiliary"):
+        return False
+    return getattr(with_joint_states(site["name"], site["fn"]), "has_enumerate_support", False)
 
 
 def _is_enumerated(site: Site) -> bool:
