@@ -186,9 +186,9 @@ def load(cls: type[P], name: str | Path, trust: Sequence[str], options: dict[str
     folder = checks.path("name", name)
     looks_local = isinstance(name, Path) or str(name).startswith((".", "/", "~"))
     try:
-        if folder.is_dir():
+        if str(name) and folder.is_dir():
             found: Any = load_pair(folder, trust=trust)
-        elif looks_local:
+        elif looks_local or not str(name):
             raise HFValidationError
         else:
             found = HubPair.from_pretrained(str(name), trust=trust, **options)
@@ -196,7 +196,7 @@ def load(cls: type[P], name: str | Path, trust: Sequence[str], options: dict[str
         raise FileNotFoundError(
             checks.message(
                 'a folder of save_pretrained, or a repository such as "user/name"',
-                f"{name}",
+                str(name) or "nothing",
                 "Look for a slip of the pen.",
             )
         ) from None

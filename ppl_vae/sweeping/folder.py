@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ppl_vae import checks
-from ppl_vae.inference.saving.files import explained, read_json, write_json, write_text
+from ppl_vae.inference.saving.files import (
+    damaged_json,
+    explained,
+    read_json,
+    write_json,
+    write_text,
+)
 from ppl_vae.inference.saving.interruption import finishing_steps, hold, locked
 from ppl_vae.inference.saving.run_folder import make_writable
 
@@ -40,7 +46,7 @@ class SweepFolder:
     ) -> None:
         self.path = path
         plan = path / PLAN
-        there = read_json(plan).get("jobs", {}) if plan.exists() else {}
+        there = _planned(plan) if plan.exists() else {}
         others = [key for key in there if key not in jobs]
         if others:
             raise FileExistsError(
@@ -84,6 +90,13 @@ class SweepFolder:
 
     def _cells(self, row: Mapping[str, Any]) -> list[Any]:
         return [row.get(name) for name in self._columns]
+
+
+def _planned(path: Path) -> dict[str, dict[str, Any]]:
+    jobs = read_json(path).get("jobs", {})
+    if not isinstance(jobs, dict) or not all(isinstance(job, dict) for job in jobs.values()):
+        raise damaged_json(path, "jobs without settings by name")
+    return jobs
 
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:

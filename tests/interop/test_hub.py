@@ -165,7 +165,7 @@ def test_a_run_folder_can_be_read_and_is_not_written_over(tmp_path):
 
 def test_bad_input(tmp_path, monkeypatch, found):
     small().save_pretrained(tmp_path)
-    for name in (tmp_path / "none", "./none", "a b//c"):
+    for name in (tmp_path / "none", "./none", "a b//c", ""):
         with pytest.raises(FileNotFoundError, match='or a repository such as "user/name"; got'):
             Pair.from_pretrained(name)
     with pytest.raises(TypeError, match="class LinearGaussian; got a BernoulliVAE in"):

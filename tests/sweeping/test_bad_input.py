@@ -1,5 +1,6 @@
 """What a sweep's file, folder and backend may be; the rest is refused before a job is run."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -146,6 +147,15 @@ def test_a_damaged_table_is_left_as_it_is(tmp_path, damage):
     with pytest.raises(ValueError, match="columns key and status in .*sweep.csv; got one that"):
         opened(tmp_path, {"k0": {"seed": 0}})
     assert (tmp_path / "sweep.csv").read_bytes() == damage
+
+
+@pytest.mark.parametrize("jobs", [[], {"k0": 3}, "k0", None])
+def test_a_damaged_plan_is_left_as_it_is(tmp_path, jobs):
+    plan = json.dumps({"jobs": jobs})
+    (tmp_path / "sweep.json").write_text(plan)
+    with pytest.raises(ValueError, match=r"JSON in .*sweep.json; got damaged .*settings by name"):
+        opened(tmp_path, {"k0": {"seed": 0}})
+    assert (tmp_path / "sweep.json").read_text() == plan
 
 
 def test_rows_are_the_same_before_and_after_a_restart(tmp_path):
