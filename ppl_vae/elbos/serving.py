@@ -56,8 +56,9 @@ def why_not_served(elbo: ELBO, program: Program) -> str:
             twin.loss(program.model, program.guide, *program.args, **program.kwargs)
     except NotImplementedError as error:
         return _rephrased(error)
-    if "max_plate_nesting" in vars(elbo):
-        elbo.max_plate_nesting = twin.max_plate_nesting
+    inner = without_weights(elbo)
+    if "max_plate_nesting" in vars(inner):
+        inner.max_plate_nesting = without_weights(twin).max_plate_nesting
     return ""
 
 

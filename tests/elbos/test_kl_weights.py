@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from binary_pair import BinaryBelief
+from cases import CASES
 from estimates import agree, mean_value
 from pyro.infer import SVI, Trace_ELBO, TraceTailAdaptive_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
@@ -372,3 +373,19 @@ def test_a_compiled_step_reads_a_tensor_anew_and_is_traced_once(caplog):
     assert found[0] == pytest.approx(found[1], rel=1e-12)
     assert svi.is_compiled
     assert "tracing again" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["analytic-kl", "enumerate"])
+def test_the_first_estimate_is_of_its_own_draws(name):
+    """The look for a plan, which only the first one takes, is no run of the estimate."""
+    pair = CASES["hierarchical-vae"]()
+    x = pair.sample(4, seed=0)
+    elbo = make(name, kl_weight=0.5, free_bits=0.1)
+    elbo.elbo.max_plate_nesting = 1
+    found = []
+    for _ in range(2):
+        pyro.set_rng_seed(3)
+        pair.zero_grad()
+        numbers = [float(n) for n in elbo.losses_and_grads(pair.model, pair.guide, x)]
+        found.append([*numbers, *(float(p.grad.sum()) for p in pair.parameters())])
+    assert found[0] == found[1]

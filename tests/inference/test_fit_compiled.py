@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from ppl_vae import BernoulliVAE, BinaryLatentVAE, fit
+from ppl_vae.elbos import TraceEnumerate_ELBO
 from ppl_vae.inference.compilation import epoch, stepper
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import trace
@@ -114,19 +115,20 @@ def test_a_compiled_step_that_is_wrong_leaves_the_epoch_to_the_program(loads, mo
         elbos(compile=True)
 
 
+@pytest.mark.parametrize("kl_weight", [1.0, 0.5])
 @pytest.mark.parametrize(
     "elbo",
     [
-        lambda: "enumerate",
+        TraceEnumerate_ELBO,
         lambda: pyro.infer.Trace_ELBO(num_particles=3, vectorize_particles=True),
     ],
     ids=["enumerate", "vectorised"],
 )
-def test_resuming_equals_never_stopping_where_pyro_guesses_the_plates(elbo, tmp_path):
+def test_resuming_equals_never_stopping_where_pyro_guesses_the_plates(elbo, kl_weight, tmp_path):
     """The guess draws from the same stream as the steps do."""
     whole, stopped = (BernoulliVAE(SHAPE, 3, (8,), seed=0) for _ in range(2))
-    expected = trained(whole, elbo=elbo())
-    options = {"batch_size": 16, "progress": False, "run_dir": tmp_path}
+    expected = trained(whole, elbo=elbo(), kl_weight=kl_weight)
+    options = {"batch_size": 16, "progress": False, "kl_weight": kl_weight, "run_dir": tmp_path}
     fit(stopped, images(), elbo=elbo(), num_epochs=1, **options)
     found = fit(stopped, images(), elbo=elbo(), num_epochs=2, resume=True, **options)
     assert found.train_elbo == expected.train_elbo

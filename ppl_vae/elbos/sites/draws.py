@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,16 @@ class Program(NamedTuple):
     guide: Function
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+def unwrapped(function: Function, *handlers: type[Messenger]) -> Function:
+    """Return what handlers of some kinds are wrapped around."""
+    while isinstance(function, partial):
+        args = getattr(function.func, "args", ())
+        if len(args) != 2 or not isinstance(args[0], handlers):
+            break
+        function = args[1]
+    return function
 
 
 class CutAtLatents(Messenger):

@@ -10,9 +10,10 @@ from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
 
 from ppl_vae import checks
+from ppl_vae.elbos.kl_weights.program import WeighsSites
 from ppl_vae.elbos.sites.closed_kl import base, obstacle, registered_kl
 from ppl_vae.elbos.sites.dependencies import Parents, descendants, parents
-from ppl_vae.elbos.sites.draws import Program
+from ppl_vae.elbos.sites.draws import Program, unwrapped
 from ppl_vae.elbos.sites.traces import Site, latent_sites, weighed
 
 CLOSED_FORM, SAMPLED, INFINITE = "closed form", "sampled", "infinite"
@@ -43,7 +44,14 @@ def plan_sites(program: Program, model: Trace, guide: Trace) -> dict[str, SitePl
     if none of its parents in the model descends from it in the guide: else the parents were drawn
     given this very site, and are not independent of it.
     """
-    above_in_model, above_in_guide = parents(*program, traces=(model, guide))
+    # Without weights of the KL, which would take this look for a run of the estimate.
+    above_in_model, above_in_guide = parents(
+        unwrapped(program.model, WeighsSites),
+        unwrapped(program.guide, WeighsSites),
+        program.args,
+        program.kwargs,
+        traces=(model, guide),
+    )
     in_guide = latent_sites(guide)
     plans = {
         name: _plan(name, site, in_guide, above_in_model, above_in_guide)

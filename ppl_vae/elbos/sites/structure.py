@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from functools import partial
-from typing import Any
+from collections.abc import Hashable
 
 from pyro.poutine.mask_messenger import MaskMessenger
 from pyro.poutine.scale_messenger import ScaleMessenger
 
 from ppl_vae.elbos.kl_weights.program import WeighsSites
 from ppl_vae.elbos.sites.closed_kl import layers
-from ppl_vae.elbos.sites.draws import Draw, Program
+from ppl_vae.elbos.sites.draws import Draw, Program, unwrapped
 from ppl_vae.elbos.sites.kl_plan import same_weights
 from ppl_vae.elbos.sites.traces import latent_sites, sample_sites
 
@@ -35,17 +33,7 @@ def structure(draw: Draw, program: Program) -> tuple[Hashable, ...]:
     weights = [same_weights(s, in_guide[n]) for n, s in in_model.items() if n in in_guide]
     arguments = [*enumerate(program.args), *sorted(program.kwargs.items())]
     flags = [(place, v) for place, v in arguments if v is None or isinstance(v, (bool, str))]
-    functions = (_unweighted(program.model), _unweighted(program.guide))
+    # What weighs the sites is wrapped around the functions again at every step.
+    weighs = (ScaleMessenger, MaskMessenger, WeighsSites)
+    functions = (unwrapped(program.model, *weighs), unwrapped(program.guide, *weighs))
     return *functions, *sites, *weights, *flags
-
-
-def _unweighted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Take off what weighs a program's sites: it is wrapped around it again at every step."""
-    while True:
-        wrapped = getattr(function, "func", None)
-        args = getattr(wrapped, "args", ())
-        if not (isinstance(function, partial) and len(args) == 2):
-            return function
-        if not isinstance(args[0], (ScaleMessenger, MaskMessenger, WeighsSites)):
-            return function
-        function = args[1]

@@ -28,7 +28,8 @@ def serving(
     program = Program(twin.model, twin.guide, (x,), {})
     with leaving_no_params():
         if elbo is None:
-            return elbos.make(choose(program))
-        made = elbos.make(elbo, num_particles=num_particles)
+            made = elbos.make(choose(program))
+        else:
+            made = elbos.make(elbo, num_particles=num_particles)
         require_served(made, program)
         return vectorised(made, program) if isinstance(elbo, str) else made
