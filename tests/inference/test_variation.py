@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from compiled_steps import both, normal
 
 from ppl_vae.inference import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import trace
 
 KEPT = torch.tensor([2, 1, 0])
+MASK = torch.tensor([True, False, True, True])
+MASKS = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) > 0.5
 
 
 def through_an_entry(x):
@@ -85,6 +88,11 @@ def kept_entry(x):
 
 
 CONSTANT = {
+    "a mask that the program keeps": lambda x: x.expand(3, 4)[..., MASK].sum(0),
+    "a mask of two dimensions": lambda x: x.expand(3, 4)[MASKS],
+    "a mask between others": lambda x: x.expand(2, 3, 4)[1, None, MASKS],
+    "a mask beside numbers": lambda x: x.expand(3, 4)[torch.tensor([0, 2, 1]), MASK],
+    "where a mask is true": lambda x: x[MASK.nonzero().squeeze(-1)],
     "size of a fill": lambda x: x * float(x.new_full((2,), 3.0).sum()),
     "ones like data": lambda x: x * float(torch.ones_like(x).sum()),
     "copied before it was written to": lambda x: (
@@ -103,4 +111,21 @@ def test_what_never_varies_may_be_read(name):
     graph = trace(lambda x: [function(x)], [torch.ones(4)])
     x = torch.arange(1.0, 5.0)
     assert torch.equal(graph(x)[0], function(x))
-    assert [kept.tensor is KEPT for kept in graph.kept] == [True] * (function is kept_entry)
+    kept = [t for t in (KEPT, MASK, MASKS) if any(each.tensor is t for each in graph.kept)]
+    assert len(graph.kept) == len(kept) == (function is kept_entry or "mask" in name)
+
+
+def test_a_mask_that_changes_makes_the_graph_anew():
+    mask = torch.tensor([True, False, True])
+
+    def part(x):
+        return x.expand(3, len(x))[mask].sum(0)
+
+    expected, found, svi = both(
+        lambda: normal(loc=part),
+        torch.randn(5),
+        num_steps=9,
+        between=lambda step: mask.logical_not_() if step in (4, 6) else None,
+    )
+    assert found == expected
+    assert svi.is_compiled, svi.why_eager

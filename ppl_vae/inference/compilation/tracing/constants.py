@@ -35,7 +35,7 @@ class UntraceableError(Exception):
 
 
 class WholeNumbers:
-    """A tensor of whole numbers whose entries are part of a graph."""
+    """A tensor of whole numbers, or of bits, whose entries are part of a graph."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor, self._version = tensor, tensor._version
@@ -53,13 +53,13 @@ class ReadingConstants(TorchFunctionMode):
 
     A tensor that was made from nothing but sizes and literals (``torch.arange``, the indices of a
     plate that is a loop) has the same value in every run, so reading it is harmless, and so is
-    asking where it is not zero. So is
-    reading whole numbers that the program keeps (the permutation of a flow) while they stay as
-    they are. Reading anything else that depends on data, parameters or draws would freeze the
-    value of this one run in the graph.
+    asking where it is not zero, or selecting by it. So is reading whole numbers and bits that the
+    program keeps (the permutation of a flow, the mask of a coupling layer) while they stay as they
+    are. Reading anything else that depends on data, parameters or draws would freeze the value of
+    this one run in the graph.
 
     Attributes:
-        kept: the program's tensors of whole numbers that were read.
+        kept: the program's tensors of whole numbers and bits that were read.
     """
 
     def __init__(self) -> None:
@@ -101,18 +101,19 @@ class ReadingConstants(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
 
     def _selection(self, index: Any) -> Any:  # noqa: ANN401
-        """Return an index in which single whole numbers that never vary are no tensors."""
+        """Return an index in which single numbers that never vary are no tensors, bits numbers."""
         if isinstance(index, tuple):
-            return tuple(map(self._selection, index))
-        if (
-            not isinstance(index, torch.Tensor)
-            or index.dim()
-            or not _is_whole(index)
-            or self._varies(index)
-        ):
+            found: list[Any] = []
+            for part in index:
+                new = self._selection(part)
+                found.extend(new if _is_bits(part) and isinstance(new, tuple) else [new])
+            return tuple(found)
+        if not isinstance(index, torch.Tensor) or not (_is_bits(index) or _is_single(index)):
+            return index
+        if self._varies(index):
             return index
         with disable_proxy_modes_tracing():
-            return int(index)
+            return index.nonzero(as_tuple=True) if _is_bits(index) else int(index)
 
     def _varies(self, tensor: torch.Tensor) -> bool:
         mode = get_proxy_mode()
@@ -152,7 +153,15 @@ def _reader() -> CodeType | None:
 
 
 def _is_whole(tensor: torch.Tensor) -> bool:
-    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+    return not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def _is_bits(index: Any) -> bool:  # noqa: ANN401
+    return isinstance(index, torch.Tensor) and index.dtype == torch.bool and index.dim() > 0
+
+
+def _is_single(index: torch.Tensor) -> bool:
+    return index.dim() == 0 and index.dtype != torch.bool and _is_whole(index)
 
 
 def _starts(root: Any, node: Node) -> bool:  # noqa: ANN401
