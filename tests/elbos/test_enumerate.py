@@ -94,6 +94,43 @@ def test_what_the_program_says_of_enumeration_does_not_matter():
     assert losses[0] == losses[1] == losses[2]
 
 
+@pytest.mark.parametrize(
+    "infer", [{"num_samples": 1}, {"num_samples": 3, "enumerate": "parallel", "expand": True}]
+)
+def test_a_summed_number_is_not_sampled_several_times(infer):
+    def program(x, infer=infer):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.Bernoulli(0.3), infer=infer)
+            pyro.sample("x", dist.Normal(y, 1.0), obs=x)
+
+    def guide(x, infer=infer):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Bernoulli(0.6), infer=infer)
+
+    expected = TraceEnumerate_ELBO().loss(program, guide, X, {})
+    assert TraceEnumerate_ELBO().loss(program, guide, X) == expected
+
+
+@pytest.mark.parametrize("how", ["sequential", "parallel"])
+def test_a_mark_on_a_draw_without_finitely_many_states_is_left_out(how):
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x, fn=dist.Normal(0.5, 1.0), infer={"enumerate": how}):  # noqa: B006, B008
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", fn, infer=infer)
+
+    losses = []
+    for marked in (guide, lambda x: guide(x, infer={})):
+        torch.manual_seed(0)
+        losses.append(TraceEnumerate_ELBO().loss(model, marked, X))
+    assert losses[0] == losses[1]
+    with pytest.raises(NotImplementedError, match=r"the guide's site 'z'.*Poisson"):
+        TraceEnumerate_ELBO().loss(model, lambda x: guide(x, fn=dist.Poisson(1.0)), X)
+
+
 def test_a_state_of_the_model_alone_is_summed_within_the_logarithm():
     mixture = Mixture()
 

@@ -89,6 +89,56 @@ def test_value_and_gradient_are_the_sum_over_all_states(family, shape):
         assert torch.allclose(found, expected, rtol=1e-11, atol=1e-13)
 
 
+MASKS = {
+    "of the site": lambda fn, hidden: fn.to_event(1).mask(~hidden[:, 0]),
+    "of the numbers": lambda fn, hidden: fn.mask(~hidden).to_event(1),
+    "of all": lambda fn, hidden: fn.to_event(1).mask(mask=False),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_a_mask_leaves_densities_out_and_not_what_is_drawn(kind):
+    """A hidden number is drawn by the guide all the same, with its own probability."""
+    hidden = torch.tensor([[1, 0], [0, 0], [1, 1], [0, 1], [0, 0]]).bool()
+    left = ~hidden[:, :1] if kind == "of the site" else ~hidden
+    left = left & (kind != "of all")
+    prior, slopes = torch.tensor([0.3, -0.4]), torch.tensor([0.5, 0.9]).requires_grad_()
+
+    def masked(logits):
+        return MASKS[kind](dist.Bernoulli(logits=logits.expand(5, 2)), hidden)
+
+    def model(x):
+        with pyro.plate("data", 5, dim=-1):
+            z = pyro.sample("z", masked(prior))
+            pyro.sample("x", dist.Normal(z @ torch.tensor([1.0, -2.0]), 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", 5, dim=-1):
+            pyro.sample("z", masked(x.unsqueeze(-1) * slopes))
+
+    exact, evidence = torch.tensor(0.0), []
+    q, p = dist.Bernoulli(logits=X.unsqueeze(-1) * slopes), dist.Bernoulli(logits=prior)
+    for bits in itertools.product((0.0, 1.0), repeat=2):
+        z = torch.tensor(bits)
+        log_x = dist.Normal(z @ torch.tensor([1.0, -2.0]), 1.0).log_prob(X)
+        log_q, log_p = q.log_prob(z.expand(5, 2)), p.log_prob(z)
+        inner = torch.where(left, log_p - log_q, 0.0).sum(-1)
+        exact = exact + (log_q.sum(-1).exp() * (log_x + inner)).sum()
+        evidence.append(log_p.sum() + log_x)
+    loss = TraceEnumerate_ELBO().differentiable_loss(model, guide, X)
+    assert loss.item() == pytest.approx(-exact.item(), rel=1e-13)
+    (found,), (expected,) = (torch.autograd.grad(v, slopes) for v in (-loss, exact))
+    assert torch.allclose(found, expected, rtol=1e-11, atol=1e-13)
+    # Of the model alone, the sum within the logarithm is by the unmasked probabilities too.
+    found = -TraceEnumerate_ELBO().loss(model, lambda x: None, X)
+    assert found == pytest.approx(torch.stack(evidence).logsumexp(0).sum().item(), rel=1e-13)
+
+
+def test_an_event_of_no_numbers_has_one_state():
+    fn = JointStates(dist.Bernoulli(torch.rand(4, 0)), 1)
+    assert fn.enumerate_support().shape == (1, 4, 0)
+
+
 def test_a_subsample_is_scaled_up():
     code = Code("bits")
     pyro.set_rng_seed(0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ppl_vae import checks
 from ppl_vae.elbos.continuous.analytic_kl import TraceAnalyticKL_ELBO
-from ppl_vae.elbos.discrete.joint_states import with_joint_states
+from ppl_vae.elbos.discrete.joint_states import with_joint_states, without_masks
 from ppl_vae.elbos.sites.closed_kl import registered_kl
 from ppl_vae.elbos.sites.draws import CutAtLatents, Draw, Function, Program
 from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM, same_weights
@@ -72,6 +72,7 @@ class TraceEnumerate_ELBO(TraceEnum_ELBO):  # noqa: N801  (Pyro's naming)
         for traces in super()._get_traces(*marked, args, kwargs):
             sites = (site for trace in traces for site in latent_sites(trace).values())
             check_sites(*traces, summed={site["name"] for site in sites if _is_enumerated(site)})
+            _weigh_by_the_unmasked(*traces)
             self._take_divergences(program, *traces)
             yield traces
 
@@ -112,15 +113,42 @@ class _Enumerated(Messenger):
     """Marks every discrete latent that has finitely many states to be enumerated in parallel."""
 
     def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401
+        infer = msg["infer"]
         if is_summed(msg):
             msg["fn"] = with_joint_states(msg["name"], msg["fn"])
-            msg["infer"] = {**msg["infer"], "enumerate": "parallel", "expand": False}
+            infer = {k: v for k, v in infer.items() if k not in ("num_samples", "tmc")}
+            msg["infer"] = {**infer, "enumerate": "parallel", "expand": False}
+        elif infer.get("enumerate") and not _has_states(msg) and infer.get("num_samples", 1) == 1:
+            msg["infer"] = {**infer, "enumerate": None}  # drawn: there is nothing to sum
+
+
+def _weigh_by_the_unmasked(model: Trace, guide: Trace) -> None:
+    """Weigh each state by its probability, also where a distribution's own mask hides it.
+
+    A mask leaves a term out of the ELBO; the number is drawn as without it. So Pyro takes
+    ``poutine.mask``, but the density of a masked distribution is 1 for every state.
+    """
+    in_guide = latent_sites(guide)
+    for name, site in {**latent_sites(model), **in_guide}.items():
+        fn, infer = without_masks(site["fn"]), site["infer"]
+        if fn is site["fn"] or not _is_enumerated(site) or infer.get("num_samples"):
+            continue
+        weight = packed.pack(fn.log_prob(site["value"]), infer["_dim_to_symbol"])
+        if name in in_guide:
+            parts = site["packed"]["score_parts"]
+            site["packed"]["score_parts"] = parts._replace(score_function=weight)
+        else:
+            site["packed"]["unscaled_log_prob"] = weight
 
 
 def is_summed(site: Any) -> bool:  # noqa: ANN401
     """Return whether `TraceEnumerate_ELBO` sums over a site's states."""
     if site["is_observed"] or is_subsample(site) or site["infer"].get("is_auxiliary"):
         return False
+    return _has_states(site)
+
+
+def _has_states(site: Any) -> bool:  # noqa: ANN401
     return getattr(with_joint_states(site["name"], site["fn"]), "has_enumerate_support", False)
 
 

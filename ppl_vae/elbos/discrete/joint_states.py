@@ -28,10 +28,12 @@ class JointStates(dist.Independent):
         """
         one = self.base_dist.enumerate_support(expand=False)
         count = self.event_shape[: self.reinterpreted_batch_ndims].numel()
-        which = torch.cartesian_prod(*[torch.arange(len(one), device=one.device)] * count)
+        total = len(one) ** count
+        each = torch.arange(len(one), device=one.device)
+        which = torch.cartesian_prod(*[each] * count) if count else each[:0]
         of_one = one.shape[one.dim() - len(self.base_dist.event_shape) :]
-        states = one.reshape(-1, *of_one)[which.reshape(-1, count)]
-        states = states.reshape(-1, *[1] * len(self.batch_shape), *self.event_shape)
+        states = one.reshape(len(one), *of_one)[which.reshape(total, count)]
+        states = states.reshape(total, *[1] * len(self.batch_shape), *self.event_shape)
         return states.expand(-1, *self.batch_shape, *self.event_shape) if expand else states
 
 
@@ -58,3 +60,13 @@ def with_joint_states(name: str, fn: Any) -> Any:  # noqa: ANN401
             "Choose 'leave-one-out' or 'disarm', which sample.",
         )
     return joint
+
+
+def without_masks(fn: Any) -> Any:  # noqa: ANN401
+    """Return a site's distribution without the masks in it, which is where it draws from."""
+    if isinstance(fn, dist.MaskedDistribution):
+        return without_masks(fn.base_dist)
+    if not isinstance(fn, dist.Independent):
+        return fn
+    one = without_masks(fn.base_dist)
+    return fn if one is fn.base_dist else dist.Independent(one, fn.reinterpreted_batch_ndims)

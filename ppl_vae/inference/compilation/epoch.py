@@ -215,12 +215,17 @@ class CompiledEpochs:
         def between(losses: Tensor, trained: Tensors, gradients: Tensors) -> Tensor:
             return self._step.with_others(losses, trained, gradients, self._examples)
 
-        program, inputs = of_batch, _tensors(first)
-        if not self._loads:
-            program, inputs = of_index, [torch.arange(self._batch_size, device=pair.device)]
+        # The examples of the first step are not known yet. The others repeat some, in pairs.
+        order = torch.arange(self._batch_size, device=pair.device)
+        if self._loads:
+            program, inputs = of_batch, _tensors(first)
+            others = [t[(len(t) - 1 - order // 2).to(t.device)] for t in inputs]
+        else:
+            assert not isinstance(data, LoaderBatches)
+            program, inputs, others = of_index, [order], [len(data) - 1 - order // 2]
             watched.append(data)
         if weights:
-            inputs = [*inputs, torch.stack(weights)]
+            inputs, others = ([*tensors, torch.stack(weights)] for tensors in (inputs, others))
         parameters = [p for p in pair.parameters() if p.requires_grad]
         return Stepper(
             program,
@@ -228,6 +233,7 @@ class CompiledEpochs:
             parameters,
             updater.optimizer,
             watched,
+            others=others,
             backend="inductor",
             autocast=self._step.autocast,
             between=None if self._step.share is None else between,

@@ -50,6 +50,7 @@ class Stepper:
         optimizer: who changes them.
         roots: the objects whose Python state the graph holds.
         trials: programs that the graph must match, each with its arguments; none is `program`.
+        others: arguments of other examples, on which a first run must fill in the same.
         probe: the program once more, to raise if arguments are used as no graph can follow.
         backend: ``inductor`` or ``eager``.
         cuda_graph: whether the compiled step's kernels are launched as one, on a GPU.
@@ -72,6 +73,7 @@ class Stepper:
         roots: Sequence[object],
         *,
         trials: Sequence[tuple[Callable[[], Tensor], Tensors]] = (),
+        others: Tensors | None = None,
         probe: Callable[[], Tensor] | None = None,
         backend: str,
         cuda_graph: bool = True,
@@ -86,7 +88,8 @@ class Stepper:
         self._pointers = [p.data_ptr() for p in self.parameters]
         with TRACING, pyro.validation_enabled(False):  # noqa: FBT003
             own = (lambda: self._program(*arguments), arguments)
-            graph = self._try(arguments, list(trials or [own]), roots)
+            other = None if others is None else lambda: self._program(*others)
+            graph = self._try(arguments, list(trials or [own]), roots, other)
         self.trained = [p for p, g in zip(self.parameters, self._reached, strict=True) if g]
         self.graph: Graph = graph
         if share_memory(self.trained, [*parameters, *graph.captured]):
@@ -105,7 +108,7 @@ class Stepper:
 
     def is_current(self) -> str | None:
         """Return why the graph no longer stands for the program, or None."""
-        name = self.watch.changed()
+        name = self.watch.changed(by_a_run=False)
         if name is not None:
             return f"{name} has changed"
         if not all(kept.is_current() for kept in self.graph.kept):
@@ -171,11 +174,13 @@ class Stepper:
         arguments: Tensors,
         trials: Sequence[tuple[Callable[[], Tensor], Tensors]],
         roots: Sequence[object],
+        other: Callable[[], Tensor] | None,
     ) -> Graph:
         """Trace the program; raise unless the graph gives its losses and gradients."""
-        old = [(p, p.grad) for p in self.parameters]
+        old, runs = [(p, p.grad) for p in self.parameters], None
         try:
-            runs = Trials(trials[0][0], self.parameters, roots, _SEEDS[0], self._autocast)
+            run = trials[0][0]
+            runs = Trials(run, self.parameters, roots, _SEEDS[0], self._autocast, other)
             self.watch = runs.watch
             if self._probe is not None:
                 runs.run(_SEEDS[0], partial(runs.gradients, self._probe, self._autocast))
@@ -194,6 +199,10 @@ class Stepper:
                         "its losses or gradients are not a function of its arguments, its "
                         "parameters and torch's random draws alone"
                     )
+        except BaseException:
+            if runs is not None:
+                runs.restore()
+            raise
         finally:
             for parameter, gradient in old:
                 parameter.grad = gradient

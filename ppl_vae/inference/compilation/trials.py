@@ -19,12 +19,15 @@ from ppl_vae.seeding import streams
 T = TypeVar("T")
 Gradients = list[Any]
 
+_VARIES = "what its first run keeps depends on the data or draws"
+
 
 class Trials:
     """Runs a program, and sees that it draws from torch alone and leaves Python's state alone.
 
     What the first run fills, such as a cache or Pyro's guess of the plates, may stay: if a second
-    run on the same noise gives the same numbers, and leaves all as it is.
+    run on the same noise gives the same numbers, and leaves all as it is, and if a first run on
+    other noise, and on other examples where `other` has them, fills in the same.
 
     Args:
         program: what is run first; it leaves gradients in the parameters and returns the loss.
@@ -32,6 +35,7 @@ class Trials:
         roots: the objects whose Python state is watched.
         seed: of the first run.
         autocast: makes the context of the run, for lower precision.
+        other: `program` on other examples; none is itself.
 
     Attributes:
         first: the loss of the first run, and each parameter's gradient or None.
@@ -48,24 +52,50 @@ class Trials:
         roots: Sequence[object],
         seed: int,
         autocast: Callable[[], AbstractContextManager[object]],
+        other: Callable[[], Tensor] | None = None,
     ) -> None:
         self._parameters, self._device = parameters, parameters[0].device
-        self.watch = before = Watch(roots)
+        self.watch = self._before = Watch(roots)
+        try:
+            self._first_runs(program, other or program, roots, seed, autocast)
+        except BaseException:
+            self.restore()
+            raise
 
+    def _first_runs(
+        self,
+        program: Callable[[], Tensor],
+        other: Callable[[], Tensor],
+        roots: Sequence[object],
+        seed: int,
+        autocast: Callable[[], AbstractContextManager[object]],
+    ) -> None:
         def run() -> tuple[Gradients, list[Tensor]]:
             return self.gradients(program, autocast), streams(self._device)
 
         self.first, drawn = self._undone(seed, run)
-        if before.changed() is None:
+        if self._before.changed() is None:
             return
         self.watch = Watch(roots)
+        filled = self.watch.filled_since(self._before)
+        versions = _versions(filled)
+        again, then = self.run(seed, run)
+        if not same([*again, *then], [*self.first, *drawn]):
+            raise UntraceableError("its first run gives other numbers than its second")
+        if _versions(filled) != versions:
+            raise UntraceableError("it changes in place a tensor that its first run makes")
+        self.restore()
         try:
-            again, then = self.run(seed, run)
-            if not same([*again, *then], [*self.first, *drawn]):
-                raise UntraceableError("its first run gives other numbers than its second")
-        except UntraceableError:
-            before.restore()
-            raise
+            self._undone(seed + 1, lambda: self.gradients(other, autocast))
+        except (ArithmeticError, RuntimeError, ValueError):  # such as a matrix without an inverse
+            raise UntraceableError(_VARIES) from None
+        self.watch = Watch(roots)
+        if not _all_equal(filled, self.watch.filled_since(self._before)):
+            raise UntraceableError(_VARIES)
+
+    def restore(self) -> None:
+        """Put the program's Python state back as it was before the first run."""
+        self._before.restore()
 
     def run(self, seed: int, function: Callable[[], T]) -> T:
         """Return what a function gives on the noise of a seed."""
@@ -105,3 +135,18 @@ def same(first: Gradients, second: Gradients) -> bool:
         a is b if a is None or b is None else alike(a, b, SAME)
         for a, b in zip(first, second, strict=True)
     )
+
+
+def _versions(values: Sequence[object]) -> list[int]:
+    return [value._version for value in values if isinstance(value, Tensor)]
+
+
+def _all_equal(first: Sequence[object], second: Sequence[object]) -> bool:
+    return len(first) == len(second) and all(map(_equal, first, second))
+
+
+def _equal(first: object, second: object) -> bool:
+    if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+        return type(first) is type(second) and first == second
+    kinds = [(t.shape, t.dtype, t.device) for t in (first, second)]
+    return kinds[0] == kinds[1] and alike(first.detach(), second.detach(), SAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import functools
 import sys
@@ -18,6 +19,14 @@ from torch import Tensor
 from torch.distributions import Transform
 
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
+from ppl_vae.inference.compilation.tracing.contents import (
+    MISSING,
+    Contents,
+    at,
+    contents,
+    is_cell,
+    put_back,
+)
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 _FOREIGN = {
@@ -44,7 +53,6 @@ _FILLED_ANEW: tuple[tuple[type, str], ...] = (
 _MAX_ENTRIES = 5000
 # Of plain values, from this length on, a list or dictionary is compared with a copy.
 _LONG = 100
-_MISSING = object()
 
 
 class Watch:
@@ -64,7 +72,8 @@ class Watch:
 
     def __init__(self, roots: Iterable[object]) -> None:
         self._entries: list[tuple[Any, Any, Any, bool]] = []
-        self._sizes: list[tuple[Any, int, str]] = []
+        self._sizes: list[tuple[Any, Any, str]] = []
+        self._contents: list[Contents] = []
         self._long: list[tuple[Any, Any, list[type]]] = []
         self._seen: dict[int, object] = {}
         self._pending: list[object] = list(roots)
@@ -76,33 +85,52 @@ class Watch:
             )
         self._keep = list(self._seen.values())
 
-    def changed(self) -> str | None:
-        """Return the name of something that is not as it was, or None."""
+    def changed(self, *, by_a_run: bool = True) -> str | None:
+        """Return the name of something that is not as it was, or None.
+
+        Of random streams only `by_a_run` of the program: between runs others may draw from them.
+        """
         for holder, key, old, plain in self._entries:
-            try:
-                new = holder.cell_contents if key is None else holder[key]
-            except (KeyError, IndexError, ValueError):
-                new = _MISSING
+            new = at(holder, key)
             if new is not old and not (plain and type(new) is type(old) and new == old):
-                return "a closed-over variable" if key is None else str(key)
+                return "a closed-over variable" if is_cell(holder) else str(key)
         for held, old, kinds in self._long:
             if held != old or kinds != _kinds(held):
                 return f"an entry of a {type(held).__name__}"
-        return next((name for held, size, name in self._sizes if len(held) != size), None)
+        for held in self._contents:
+            if (by_a_run or not held.is_stream) and held.changed():
+                return held.name
+        return next((name for held, old, name in self._sizes if len(held) != len(old)), None)
 
     def restore(self) -> None:
-        """Put plain values back, and take out what lists and dictionaries have grown by."""
-        for holder, key, old, plain in self._entries:
-            if plain and key is None:
+        """Put back what variables, lists and dictionaries held, and take out what is new."""
+        for holder, key, old, _ in self._entries:
+            if is_cell(holder):
                 holder.cell_contents = old
-            elif plain and isinstance(holder, (dict, list)):
+            elif isinstance(holder, dict) and at(holder, key) is not old:
                 holder[key] = old
-        for held, size, _ in self._sizes:
-            while len(held) > size:
-                held.popitem() if isinstance(held, dict) else held.pop()
+        for held, old, _ in self._sizes:
+            put_back(held, old)
         for held, old, _ in self._long:
             held.clear()
             (held.update if isinstance(held, dict) else held.extend)(old)
+        for held in self._contents:
+            held.restore()
+
+    def filled_since(self, before: Watch) -> list[object]:
+        """Return the values that are new since an earlier watch of the same roots, in order."""
+        known = {(id(holder), key): value for holder, key, value, _ in before._entries}
+        others = {held.place for held in before._contents}
+        others |= {id(held) for held, *_ in before._long}
+        found = [
+            value
+            for holder, key, value, plain in self._entries
+            if (plain or isinstance(value, Tensor))
+            and known.get((id(holder), key), MISSING) is not value
+        ]
+        for held in self._contents:
+            found += [] if held.place in others else held.values
+        return [*found, *(held for held, *_ in self._long if id(held) not in others)]
 
     def _visit(self, item: object) -> None:
         if isinstance(item, (*_PLAIN, Tensor)) or id(item) in self._seen:
@@ -112,7 +140,12 @@ class Watch:
         if _root(type(item).__module__) in _RUNNERS:
             return
         self._seen[id(item)] = item
-        if isinstance(item, types.MethodType):
+        hidden = contents(item)
+        if hidden is not None:
+            self._contents.append(hidden)
+        if isinstance(item, (set, collections.deque)):
+            self._pending += item
+        elif isinstance(item, types.MethodType):
             self._pending += [item.__self__, item.__func__]
         elif isinstance(item, types.FunctionType):
             self._visit_function(item)
@@ -120,22 +153,20 @@ class Watch:
             if not isinstance(item, tuple):
                 self._long.append((item, copy.copy(item), _kinds(item)))
         elif isinstance(item, (list, tuple)):
-            self._sizes.append((item, len(item), "the length of a list"))
+            self._sizes.append((item, list(item), "the length of a list"))
             for number, value in enumerate(item):
                 self._record(item, number, value)
         elif isinstance(item, dict):
-            self._sizes.append((item, len(item), "the number of a dictionary's entries"))
+            self._sizes.append((item, dict(item), "the number of a dictionary's entries"))
             for key, value in item.items():
                 self._record(item, key, value)
         elif hasattr(item, "__dict__") and not isinstance(item, (type, types.ModuleType)):
             self._visit_object(item)
 
     def _visit_object(self, item: Any) -> None:  # noqa: ANN401
-        if isinstance(item, torch.Generator):
-            return
         if not _is_foreign(type(item).__module__):
             self._sizes.append(
-                (vars(item), len(vars(item)), "the number of an object's attributes")
+                (vars(item), dict(vars(item)), "the number of an object's attributes")
             )
         filled_anew = [name for cls, name in _FILLED_ANEW if isinstance(item, cls)]
         for key, value in vars(item).items():
