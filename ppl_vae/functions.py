@@ -209,6 +209,26 @@ def _encode(function: Callable[..., Any]) -> Callable[..., Any]:
     return of
 
 
+def copied(pair: Pair) -> Pair:
+    """Return a copy with parameters of its own.
+
+    Attributes that a run left behind, tensors with a gradient's history, are copied without it.
+
+    Raises:
+        TypeError: the pair holds what cannot be copied.
+    """
+    left = (v for module in pair.modules() for v in vars(module).values() if isinstance(v, Tensor))
+    memo: dict[int, Any] = {id(v): v.detach().clone() for v in left if not v.is_leaf}
+    try:
+        return copy.deepcopy(pair, memo)
+    except (RuntimeError, TypeError) as error:
+        raise checks.type_error(
+            "a pair whose attributes can be copied",
+            f"a {type(pair).__name__} where Python says: {error}",
+            "Keep generators, locks, open files and lists of results outside of it.",
+        ) from error
+
+
 def require_trainable(pair: Pair) -> None:
     """Raise ValueError unless a parameter of the pair requires a gradient."""
     parameters = list(pair.parameters())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from ppl_vae.diagnostics.aggregate.draws import information, mean_over_first, mo
 from ppl_vae.diagnostics.aggregate.result import AggregatePosterior, PerDimension
 from ppl_vae.diagnostics.aggregate.standard_code import has_standard_code
 from ppl_vae.diagnostics.estimate import Estimate
+from ppl_vae.functions import copied
 from ppl_vae.inference.batches import DataLike, as_batches, first_examples, in_order
 from ppl_vae.pair import Pair
 from ppl_vae.seeding import Seed, as_int, derive, seeded
@@ -77,7 +77,7 @@ def aggregate_posterior(
     checks.count("batch_size", batch_size)
     _check_options(num_samples, active_threshold)
     number = as_int(seed)
-    pair = copy.deepcopy(pair).to(devices.resolve(device))
+    pair = copied(pair).to(devices.resolve(device))
     with torch.no_grad(), seeded(derive(number, "data"), pair.device):
         subject, data = as_batches(pair, x)
         if not has_standard_code(subject, first_examples(data, batch_size, pair)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
@@ -29,7 +28,7 @@ from ppl_vae.elbos.serving import require_served, those_that_serve
 from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.elbos.sites.kl_plan import CLOSED_FORM
 from ppl_vae.elbos.vectorising import vectorised
-from ppl_vae.functions import Functions, as_program, require_trainable
+from ppl_vae.functions import Functions, as_program, copied, require_trainable
 from ppl_vae.pair import Pair, leaving_no_params
 from ppl_vae.seeding import seeded
 
@@ -98,7 +97,7 @@ def compare_elbos(
         raise checks.type_error("estimators as names", type(estimators).__name__, remedy)
     with leaving_no_params(), ExitStack() as stack:
         if isinstance(pair, Pair):
-            pair = copy.deepcopy(pair).to(devices.resolve(device))
+            pair = copied(pair).to(devices.resolve(device))
         # Functions cannot be copied and stay where they are.
         subject, data = as_program(pair, x)
         stack.enter_context(seeded(seed, subject.device))

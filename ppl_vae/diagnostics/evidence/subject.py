@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from torch import Tensor
 from ppl_vae import checks, devices
 from ppl_vae.batch import Batch, Data, unpacked
 from ppl_vae.diagnostics.evidence.density.particles import Particles
-from ppl_vae.functions import Functions, as_argument
+from ppl_vae.functions import Functions, as_argument, copied
 from ppl_vae.inference.batches import (
     DataLike,
     DataSource,
@@ -75,7 +74,7 @@ class Subject:
         """Return the subject with pair and data in float64; functions stay as they are."""
         if not isinstance(self.pair, Pair):
             return self
-        pair = copy.deepcopy(self.pair).double()
+        pair = copied(self.pair).double()
         data = self.data
         if isinstance(data, TensorBatches):
             data = data.to(pair.device)
@@ -101,10 +100,10 @@ def prepared(
     if isinstance(pair, Pair):
         where = devices.resolve(device)
         with leaving_no_params(), seeded(seed, where):
-            copied, found = as_batches(copy.deepcopy(pair).to(where).eval(), data, CHUNK)
+            twin, found = as_batches(copied(pair).to(where).eval(), data, CHUNK)
             if isinstance(found, LoaderBatches):
                 require_order(found.loader)
-            yield Subject(copied, found, copied.dtype, where, seed)
+            yield Subject(twin, found, twin.dtype, where, seed)
         return
     x = as_argument(pair, all_examples(data))
     for tensor in [x] if isinstance(x, Tensor) else x.tensors:

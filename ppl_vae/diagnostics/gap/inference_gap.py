@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 
 import torch
@@ -16,7 +15,7 @@ from ppl_vae.diagnostics.gap.gaussian_code import GaussianCode
 from ppl_vae.diagnostics.gap.guide_and_best import GuideAndBest, guide_and_best
 from ppl_vae.diagnostics.gap.result import InferenceGap
 from ppl_vae.diagnostics.quadrature.gauss import LARGEST_DIMENSION
-from ppl_vae.functions import Functions, as_program
+from ppl_vae.functions import Functions, as_program, copied
 from ppl_vae.inference.batches import (
     DataLike,
     LoaderBatches,
@@ -169,7 +168,7 @@ def inference_gap(
 def _subject(pair: Pair | Functions, x: DataLike, device: torch.device) -> tuple[Pair, Data]:
     """Return a copy of the pair in evaluation mode, and the data, checked, on its device."""
     if isinstance(pair, Pair):
-        subject, data = as_batches(copy.deepcopy(pair).to(device).eval(), x)
+        subject, data = as_batches(copied(pair).to(device).eval(), x)
         if isinstance(data, LoaderBatches):
             require_order(data.loader)
         with torch.no_grad():

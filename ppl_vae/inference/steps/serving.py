@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from pyro.infer import ELBO
 
 from ppl_vae import elbos
@@ -11,6 +9,7 @@ from ppl_vae.batch import Data
 from ppl_vae.elbos.serving import choose, require_served
 from ppl_vae.elbos.sites.draws import Program
 from ppl_vae.elbos.vectorising import vectorised
+from ppl_vae.functions import copied
 from ppl_vae.pair import Pair, leaving_no_params
 
 
@@ -24,7 +23,7 @@ def serving(
     Raises:
         NotImplementedError: it cannot be right for the pair.
     """
-    twin = copy.deepcopy(pair)  # a look may move running statistics on
+    twin = copied(pair)  # a look may move running statistics on
     program = Program(twin.model, twin.guide, (x,), {})
     with leaving_no_params():
         if elbo is None:
