@@ -74,7 +74,7 @@ del CASES["bernoulli-vae, bernoulli"]  # the first of them
 BITS = {"binary-belief", "binary-latent-vae", "binary-latent-vae, nonlinear"}
 DISCRETE = BITS | {"semi-supervised-vae"}
 SERVE_DISCRETE = {"trace", "trace-graph", "score-function", "exact"}
-SERVE_DISCRETE |= {"leave-one-out", "vimco", "reweighted-wake-sleep"}
+SERVE_DISCRETE |= {"enumerate", "leave-one-out", "vimco", "reweighted-wake-sleep"}
 SERVE_BITS = SERVE_DISCRETE | {"disarm", "straight-through"}
 
 
@@ -86,8 +86,6 @@ def is_served(case: str, estimator: str) -> bool:
     """Whether an estimator may be right for a case's pair; `exact` also needs a closed form."""
     if case in MIXTURES and estimator == "generalised-dreg":
         return False
-    if case == "semi-supervised-vae" and estimator == "enumerate":
-        return True
     if case in BITS:
         return estimator in SERVE_BITS
     return case not in DISCRETE or estimator in SERVE_DISCRETE
