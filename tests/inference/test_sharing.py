@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributions import constraints
 
 from ppl_vae import CompiledSVI
-from ppl_vae.inference.compilation.tracing.sharing import share_memory
+from ppl_vae.inference.compilation.sharing import share_memory
 
 
 class Model(PyroModule):

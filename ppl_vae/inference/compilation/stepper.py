@@ -18,11 +18,11 @@ from ppl_vae.inference.compilation.agreement import CLOSE, NEAR, alike
 from ppl_vae.inference.compilation.chunk import Chunk
 from ppl_vae.inference.compilation.optimizers.update_graph import Updates
 from ppl_vae.inference.compilation.optimizers.updates import slots, step_alone
+from ppl_vae.inference.compilation.sharing import share_memory
 from ppl_vae.inference.compilation.tracing.constants import UntraceableError
 from ppl_vae.inference.compilation.tracing.graph import Graph, trace
 from ppl_vae.inference.compilation.tracing.noise import is_random
 from ppl_vae.inference.compilation.tracing.recording import TRACING
-from ppl_vae.inference.compilation.tracing.sharing import share_memory
 from ppl_vae.inference.compilation.tracing.undo import undone
 from ppl_vae.inference.compilation.trials import Trials, same
 
