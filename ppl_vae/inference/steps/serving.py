@@ -28,7 +28,9 @@ def serving(
     with leaving_no_params():
         if elbo is None:
             made = elbos.make(choose(program))
-        else:
-            made = elbos.make(elbo, num_particles=num_particles)
+            if isinstance(made, elbos.TraceEnumerate_ELBO):
+                require_served(made, program)  # which keeps the depth of the plates
+            return made
+        made = elbos.make(elbo, num_particles=num_particles)
         require_served(made, program)
         return vectorised(made, program) if isinstance(elbo, str) else made
