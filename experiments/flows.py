@@ -8,10 +8,9 @@ of them for validation) is trained with a diagonal Normal guide, whose KL is a c
 sampled; with an inverse autoregressive guide (Kingma and others 2016); with a masked
 autoregressive prior (Papamakarios and others 2017); and with a prior of coupling layers by `dreg`
 and by `generalised-dreg`, which draws from the prior again: a masked autoregressive one would take
-a pass for each of the 128 dimensions. Of each the
-ELBO and the importance-weighted bound of the test images are written down, with the parameters of
-the best epoch. Every run has a folder and a row: a script that was stopped goes on where it was,
-and more epochs go on with the runs of fewer.
+a pass for each of the 128 dimensions. Of each the ELBO and the importance-weighted bound of the
+test images are written down, with the parameters of the best epoch. Every run has a folder and a
+row: a script that was stopped goes on where it was, and more epochs go on with the runs of fewer.
 """
 
 from __future__ import annotations
@@ -146,6 +145,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         ax.errorbar(mean, range(len(names)), xerr=spread[names], fmt=marker, label=column)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set_xlabel("nats per test image")
+    ax.locator_params(axis="x", nbins=6)
     ax.margins(0.1)
     ax.legend(fontsize=8)
     figure.savefig(path, dpi=plots.DPI)
