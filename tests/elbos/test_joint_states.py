@@ -225,3 +225,15 @@ def test_too_many_states_are_refused_with_what_samples():
         match=r"4,096 joint states of the latent 'z'.*2 \*\* 13.*'leave-one-out'.*serve",
     ):
         fit(pair, pair.sample(4, seed=0), elbo="enumerate", progress=False)
+
+
+def test_a_density_of_the_users_own_is_not_taken_for_that_of_single_numbers():
+    class Tilted(dist.Independent):
+        def log_prob(self, value):
+            return super().log_prob(value) + value.sum(-1)
+
+    def program(x):
+        pyro.sample("z", Tilted(dist.Bernoulli(torch.full((2,), 0.3)), 1))
+
+    with pytest.raises(NotImplementedError, match="site 'z'"):
+        TraceEnumerate_ELBO().loss(program, program, X)

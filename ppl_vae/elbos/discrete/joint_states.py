@@ -46,7 +46,8 @@ def with_joint_states(name: str, fn: Any) -> Any:  # noqa: ANN401
     if isinstance(fn, dist.MaskedDistribution):
         joint = with_joint_states(name, fn.base_dist)
         return fn if joint is fn.base_dist else dist.MaskedDistribution(joint, fn._mask)
-    if not isinstance(fn, dist.Independent) or not fn.reinterpreted_batch_ndims:
+    # A subclass may have a density of its own, which a JointStates would lose.
+    if type(fn) is not dist.Independent or not fn.reinterpreted_batch_ndims:
         return fn
     joint = JointStates(fn.base_dist, fn.reinterpreted_batch_ndims)
     if not joint.has_enumerate_support:
